@@ -33,18 +33,18 @@ export const labelPattern = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 export function candidateSlug(source: PreviewSource, chosen?: string): string {
   if (chosen !== undefined) return chosen;
   const tail = source.number === undefined ? toLabel(source.branch ?? '') || 'branch' : String(source.number);
-  return fit(toLabel(source.repo) || 'repo', tail);
+  return joinLabel(toLabel(source.repo) || 'repo', tail);
 }
 
 /** The name a second claimant gets: the label with a 6-character hash of its workflow id, cut to fit. */
 export function disambiguatedLabel(label: string, workflowId: string): string {
-  return fit(label, shortHash(workflowId, 6));
+  return joinLabel(label, shortHash(workflowId, 6));
 }
 
 /** `<prefix>-<slug>`, cut to fit; the slug's end, which tells previews apart, is kept. */
 export function prefixedLabel(prefix: string, slug: string): string {
   const label = `${prefix}-${slug}`;
-  return label.length <= maxLabel ? label : fit(label.slice(0, -7), shortHash(label, 6));
+  return label.length <= maxLabel ? label : joinLabel(label.slice(0, -7), shortHash(label, 6));
 }
 
 /** Any text as a DNS label's characters; may be empty. */
@@ -56,7 +56,7 @@ function toLabel(text: string): string {
 }
 
 /** `head-tail` of at most 63 characters: the head gives way, because the tail is what tells names apart. */
-function fit(head: string, tail: string): string {
+function joinLabel(head: string, tail: string): string {
   const cutTail = tail.slice(0, 40).replace(/-+$/, '');
   const room = maxLabel - cutTail.length - 1;
   return `${head.slice(0, room).replace(/-+$/, '')}-${cutTail}`;
