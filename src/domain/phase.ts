@@ -4,7 +4,7 @@ export const phases = {
   'awaiting-approval': 'from a fork; waits for approval of this exact commit',
   building: 'building the closure',
   starting: 'starting the container',
-  live: 'serves the wanted commit',
+  live: 'a commit serves; when the newest one failed, the reason is shown',
   updating: 'one commit serves, the next is on its way',
   failed: 'nothing serves; the reason is shown',
   destroying: 'being taken away',

@@ -36,6 +36,17 @@ export interface PlaceNotice {
   place: number;
 }
 
+/** A failure as a person meets it. */
+export interface FailureReason {
+  /** A key of `domain/failures.ts`, or Temporal's own type. */
+  type: string;
+  message: string;
+  /** What to do next. */
+  next?: string;
+  /** The last lines of the log it points to. */
+  tail?: string[];
+}
+
 export interface StepStatus {
   /** The activity's type: `buildClosure`, `writeRoute`, … */
   name: string;
@@ -66,7 +77,7 @@ export interface PreviewStatus {
   url?: string;
   phase: Phase;
   /** Why it failed, waits or is stuck. */
-  reason?: { type: string; message: string; next?: string };
+  reason?: FailureReason;
   /** Place in the queue while `queued`, from 1. */
   place?: number;
   desired: { open: boolean; sha?: string; updatedAt: string; heldDown: boolean; approvedSha?: string };
@@ -79,6 +90,16 @@ export interface PreviewStatus {
   steps: StepStatus[];
   /** Counts attempts; `redeploy` returns the number that will carry it out. */
   attempt: number;
+  /**
+   * How the newest ended attempt ended. A failed update leaves the previous commit serving: `phase` is `live` then, and this says
+   * `failed`. The CLI follows until `lastAttempt.number` reaches the number `redeploy` gave.
+   */
+  lastAttempt?: {
+    number: number;
+    sha?: string;
+    outcome: 'live' | 'failed' | 'superseded';
+    reason?: FailureReason;
+  };
   /** Log of the last build, on the host. */
   buildLog?: string;
   /** Newest last; bounded. */
@@ -97,7 +118,7 @@ export interface AgentStatus {
   phase: Phase;
   container?: string;
   address?: string;
-  reason?: { type: string; message: string; next?: string };
+  reason?: FailureReason;
 }
 
 export const pullRequestSignal = defineSignal<[PullRequestEvent]>('pullRequest');
