@@ -8,6 +8,11 @@ export const failures = {
     means: 'The commit is not in the repository (any more).',
     next: 'Push again, or check GIT_BASE_URL and that the token may read the repository.',
   },
+  PullRequestUnknown: {
+    retry: false,
+    means: 'No webhook has told of this pull request, and GitHub could not be asked.',
+    next: 'Push to it, redeliver its webhook, or give the services a GITHUB_TOKEN.',
+  },
   BranchNotFound: {
     retry: false,
     means: 'The repository has no such branch.',

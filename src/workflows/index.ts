@@ -1,0 +1,2 @@
+export { agentWorkflow } from './agent.ts';
+export { previewWorkflow } from './preview.ts';
