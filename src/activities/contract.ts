@@ -89,6 +89,8 @@ export interface CommentState {
   /** The commit that is wanted. */
   sha?: string;
   reason?: string;
+  /** What to do about it. */
+  next?: string;
 }
 
 /** On `tekton`: what needs Temporal or GitHub, not the host. */

@@ -88,6 +88,16 @@ export const failures = {
     means: 'The container could not be created or started.',
     next: 'Read the log: tekton preview logs <slug>.',
   },
+  GitHubUnavailable: {
+    retry: true,
+    means: 'GitHub does not answer, or its rate limit is used up.',
+    next: 'It is tried again by itself; check the network and GITHUB_API_URL.',
+  },
+  GitHubRefused: {
+    retry: false,
+    means: 'GitHub does not let these credentials comment on the pull request.',
+    next: 'Give the token or the App "Pull requests: write" for this repository; is the conversation locked?',
+  },
 } as const satisfies Record<string, { retry: boolean; means: string; next: string }>;
 
 export type FailureType = keyof typeof failures;
