@@ -3,6 +3,8 @@
  * that the order survives a worker restart: whoever comes back finds its old place.
  */
 
+import { AsyncResource } from 'node:async_hooks';
+
 /** One who waits. */
 export interface Wait {
   /** Who waits. Entering again under the same key replaces the earlier wait (an activity's next attempt). */
@@ -47,6 +49,7 @@ export interface Queue<T, W extends Wait = Wait> {
 
 interface Entry<T, W> {
   wait: W;
+  onPlace?: (place: number) => void;
   place?: number;
   resolve(taken: T): void;
   reject(reason: unknown): void;
@@ -91,7 +94,7 @@ export function createQueue<T, W extends Wait = Wait>(options: {
       giveBack?.(taken);
       return true;
     }
-    if (entry.place !== undefined) entry.wait.onPlace?.(0);
+    if (entry.place !== undefined) entry.onPlace?.(0);
     entry.resolve(taken);
     return true;
   }
@@ -100,7 +103,7 @@ export function createQueue<T, W extends Wait = Wait>(options: {
     line.forEach((entry, index) => {
       if (entry.place === index + 1) return;
       entry.place = index + 1;
-      entry.wait.onPlace?.(index + 1);
+      entry.onPlace?.(index + 1);
     });
     if (line.length > 0 && pollMs !== undefined) poll ??= setInterval(wake, pollMs).unref();
     else {
@@ -132,6 +135,8 @@ export function createQueue<T, W extends Wait = Wait>(options: {
     wake,
     enter(wait) {
       return new Promise<T>((resolve, reject) => {
+        // Whoever gives something back wakes the line: each is told in its own activity's context all the same.
+        const onPlace = wait.onPlace && AsyncResource.bind(wait.onPlace);
         const { signal } = wait;
         if (signal?.aborted) return reject(signal.reason);
         const earlier = line.find((other) => other.wait.key === wait.key);
@@ -143,6 +148,7 @@ export function createQueue<T, W extends Wait = Wait>(options: {
         };
         const entry: Entry<T, W> = {
           wait,
+          onPlace,
           // The replaced one's place is this one's: it must hear 0 when its turn comes.
           place: earlier?.place,
           resolve: (taken) => {
