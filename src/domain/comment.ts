@@ -22,7 +22,7 @@ const mostReasonLines = 20;
  */
 export function commentBody(state: CommentState, preview: { workflowId: string; repoUrl: string }): string {
   const commit = (sha: string) => `[\`${sha.slice(0, 7)}\`](${preview.repoUrl}/commit/${sha})`;
-  const rows = [`| **Preview** | **${state.phase}**: ${phases[state.phase]} |`, '| :-- | :-- |'];
+  const rows = [`| **Preview** | **${state.phase}**: ${standing(state)} |`, '| :-- | :-- |'];
   if (state.url && state.servedSha) rows.push(`| Address | ${cell(state.url)} |`);
   if (state.servedSha) rows.push(`| Serves | ${commit(state.servedSha)} |`);
   if (state.sha && state.sha !== state.servedSha) rows.push(`| Wanted | ${commit(state.sha)} |`);
@@ -32,6 +32,11 @@ export function commentBody(state: CommentState, preview: { workflowId: string; 
   const next = state.next ? escapeMarkdown(redact(state.next)) : nextByPhase(state, preview.workflowId);
   if (next) parts.push(`Next: ${next}`);
   return `${parts.join('\n\n')}\n`;
+}
+
+function standing({ phase, sha, servedSha }: CommentState): string {
+  if (phase !== 'live') return phases[phase];
+  return sha === undefined || sha === servedSha ? 'serves the wanted commit' : 'the last good commit serves';
 }
 
 function nextByPhase(state: CommentState, workflowId: string): string | undefined {
