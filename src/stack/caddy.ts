@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { createServer } from 'node:net';
+import { request } from 'undici';
 import { mainCaddyfile } from '../domain/caddy.ts';
 import { writeAtomic } from '../host/files.ts';
 import type { HostLayout } from '../host/layout.ts';
@@ -29,9 +30,10 @@ export async function prepareCaddy(
 
 /** Whether Caddy runs: its admin endpoint answers. */
 export async function caddyReady(admin: string): Promise<boolean> {
-  const response = await fetch(`${admin}/config/admin`, { signal: AbortSignal.timeout(2_000) });
-  await response.arrayBuffer();
-  return response.ok;
+  // Not `fetch`: it says it is a browser (Sec-Fetch-Mode), and to those Caddy's admin endpoint is closed.
+  const { statusCode, body } = await request(`${admin}/config/admin`, { headersTimeout: 2_000 });
+  await body.dump();
+  return statusCode === 200;
 }
 
 function hasIpv6Loopback(): Promise<boolean> {

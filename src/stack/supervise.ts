@@ -100,12 +100,13 @@ export function supervise<Name extends string>(
       lastDeath = how;
       if (!served) deathsBeforeReady++;
       restarts++;
-      pause = Date.now() - since > settled ? firstPause : Math.min(pause * 2, longestPause);
+      if (Date.now() - since > settled) pause = firstPause;
       onEvent({ kind: 'died', how, restartMs: pause });
       await new Promise<void>((resolve) => {
         wake = resolve;
         setTimeout(resolve, pause);
       });
+      pause = Math.min(pause * 2, longestPause);
     }
     clearInterval(quota);
     await rm(record, { force: true });
