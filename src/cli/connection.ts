@@ -1,6 +1,7 @@
+import { resolve } from 'node:path';
 import type { Client } from '@temporalio/client';
 import { type HostLayout, hostLayout } from '../host/layout.ts';
-import type { Environment } from '../temporal/connection.ts';
+import { defaultStateDir, type FoundStack, readStack } from '../stack/record.ts';
 import { CliError } from './errors.ts';
 
 /** What every command that talks to Temporal may be told. */
@@ -16,6 +17,8 @@ export interface Machine {
   /** Root of this machine's files. */
   stateDir: string;
   layout: HostLayout;
+  /** The stack of `tekton up` that is meant, running or not. */
+  stack?: FoundStack;
 }
 
 /** Where Temporal is, and which host this is. */
@@ -32,16 +35,55 @@ export interface Place extends Machine {
  * @throws CliError when there is no running stack or Temporal does not answer
  */
 export async function withTemporal<T>(options: ConnectionOptions, work: (place: Place) => Promise<T>): Promise<T> {
-  const machine = await thisMachine(options, process.env);
-  const { env, uiUrl } = await findTemporal(options, machine, process.env);
-  // Here, not above: `tekton --help` has no use for a client that takes a quarter of a second to load.
+  const machine = await thisMachine(options);
+  const env = temporalEnvironment(options, machine);
+  // Here, not above: `tekton --help` has no use for a client that takes a fifth of a second to load.
   const { connectTemporal } = await import('../temporal/connection.ts');
   const { connection, client } = await connectTemporal(env).catch((cause: Error) => {
-    throw new CliError(cause.message, 'Is `tekton up` running? `tekton doctor` looks.', cause);
+    throw new CliError(cause.message, 'Is `tekton up` running? `tekton doctor` tells.', cause);
   });
   try {
-    return await work({ ...machine, uiUrl, client });
+    return await work({ ...machine, uiUrl: machine.stack?.temporalUiUrl, client });
   } finally {
     await connection.close();
   }
+}
+
+/** This machine's name and files, by the stack that is meant, else by the environment of the services. */
+export async function thisMachine(options: ConnectionOptions): Promise<Machine> {
+  const { env } = process;
+  const folder = resolve(options.stateDir ?? defaultStateDir(env));
+  const stack = await readStack(folder);
+  const elsewhere = !options.stateDir && env.TEMPORAL_ADDRESS && env.TEMPORAL_ADDRESS !== stack?.temporalAddress;
+  if (stack && !elsewhere) {
+    return { host: stack.host, runtime: 'local', stateDir: folder, layout: hostLayout(folder), stack };
+  }
+  const { readConfig } = await import('../config.ts');
+  const { TEKTON_HOST, TEKTON_RUNTIME, TEKTON_STATE_DIR = options.stateDir && folder, XDG_STATE_HOME } = env;
+  // Only what says who this machine is: a command must not fail for what its services still lack.
+  const { host, runtime, stateDir } = readConfig(
+    { PREVIEW_DOMAIN: 'localhost', TEKTON_HOST, TEKTON_RUNTIME, TEKTON_STATE_DIR, XDG_STATE_HOME },
+    'worker',
+  );
+  return { host, runtime, stateDir, layout: hostLayout(stateDir) };
+}
+
+/** The environment that says where Temporal is, in the order of `withTemporal`. */
+function temporalEnvironment(options: ConnectionOptions, { stack, stateDir, runtime }: Machine): NodeJS.ProcessEnv {
+  const { env } = process;
+  const told = env.TEMPORAL_ADDRESS || env.TEMPORAL_PROFILE || env.TEMPORAL_CONFIG_FILE;
+  if (!options.stateDir && (told || (runtime === 'nixos' && !stack))) return env;
+  if (stack?.running) {
+    return {
+      TEMPORAL_ADDRESS: stack.temporalAddress,
+      TEMPORAL_NAMESPACE: stack.temporalNamespace,
+      // The stack's own server wants nothing of what the person keeps for other servers.
+      TEMPORAL_CONFIG_FILE: '/dev/null',
+    };
+  }
+  const named = options.stateDir ? ` --state-dir ${options.stateDir}` : '';
+  throw new CliError(
+    stack ? `the stack in ${stateDir} is not running` : `no stack was ever started in ${stateDir}`,
+    `Run \`tekton up${named}\` first, in another terminal. A stack elsewhere: --state-dir <folder>, or TEMPORAL_ADDRESS.`,
+  );
 }
