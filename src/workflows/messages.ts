@@ -127,7 +127,7 @@ export const resyncSignal = defineSignal('resync');
 export const placeSignal = defineSignal<[PlaceNotice]>('place');
 
 /** Returns once accepted; the caller then follows `status` until `attempt` reaches the number given. */
-export const redeployUpdate = defineUpdate<{ attempt: number }, [{ resetDatabase?: boolean }?]>('redeploy');
+export const redeployUpdate = defineUpdate<{ attempt: number }, [{ resetDatabase?: boolean }]>('redeploy');
 export const destroyUpdate = defineUpdate<{ accepted: true }>('destroy');
 export const approveUpdate = defineUpdate<{ attempt: number }, [{ sha: string }]>('approve');
 export const statusQuery = defineQuery<PreviewStatus>('status');

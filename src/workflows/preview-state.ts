@@ -109,7 +109,7 @@ export function enter(s: PreviewState, phase: Phase, reason?: FailureReason): vo
   s.reason = reason;
   s.place = undefined;
   if (changed && phase !== 'queued') {
-    s.story.push({ at: new Date().toISOString(), text: `${phase}: ${phases[phase]}` });
+    s.story.push({ at: new Date().toISOString(), text: phase });
   }
   showAttributes(s);
   showDetails(s);

@@ -144,7 +144,7 @@ function listen(s: PreviewState): void {
     s.ask = s.source.number !== undefined;
     tell(
       s,
-      options?.resetDatabase
+      options.resetDatabase
         ? 'a new deployment with an empty database was asked for'
         : 'a new deployment was asked for',
     );

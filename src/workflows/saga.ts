@@ -1,4 +1,5 @@
 /** Undo steps, registered before what they undo, run newest first and until done. */
+import { rootCause } from '@temporalio/common';
 import { CancellationScope, condition, sleep } from '@temporalio/workflow';
 
 export interface Undo {
@@ -46,7 +47,7 @@ export async function untilDone(undo: Undo, watcher: UndoWatcher): Promise<void>
           break;
         } catch (error) {
           // Temporal retries what a retry can mend; this loop is for what somebody has to mend by hand first.
-          reason = error instanceof Error ? error.message : String(error);
+          reason = rootCause(error) ?? String(error);
           await sleep('15 seconds');
         }
       }

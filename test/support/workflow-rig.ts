@@ -1,0 +1,193 @@
+/**
+ * Workflow tests' rig: one time-skipping Temporal server, one bundle, a model host a test. Every execution that a test starts is
+ * replayed at its end, so that determinism is never a separate chore.
+ */
+import { temporal } from '@temporalio/proto';
+import { TestWorkflowEnvironment } from '@temporalio/testing';
+import {
+  bundleWorkflowCode,
+  type NativeConnection,
+  Runtime,
+  Worker,
+  type WorkflowBundleWithSourceMap,
+} from '@temporalio/worker';
+import { expect } from 'vitest';
+import { resolveComponent } from '../../src/components/resolve.ts';
+import { previewWorkflowId } from '../../src/domain/preview.ts';
+import type { PullRequestEvent } from '../../src/domain/pull-request.ts';
+import { searchAttributes } from '../../src/domain/search-attributes.ts';
+import { workflowInterceptorModules, workflowsPath } from '../../src/worker/bundle.ts';
+import type { previewWorkflow } from '../../src/workflows/index.ts';
+import {
+  buildTaskQueue,
+  hostTaskQueue,
+  pullRequestSignal,
+  statusQuery,
+  taskQueue,
+} from '../../src/workflows/messages.ts';
+import { createModelHost, type ModelHost } from './model-host.ts';
+
+const hostName = 'test';
+
+export interface WorkflowRig {
+  withHost<T>(test: (host: ModelHost, preview: PreviewDriver, env: TestWorkflowEnvironment) => Promise<T>): Promise<T>;
+}
+
+let installed = false;
+
+export async function startWorkflowRig(): Promise<WorkflowRig> {
+  if (!installed) {
+    installed = true;
+    Runtime.install({
+      telemetryOptions: { logging: { filter: 'ERROR', forward: {} } },
+      logger: { log() {}, trace() {}, debug() {}, info() {}, warn() {}, error: console.error },
+    });
+  }
+  const { path } = await resolveComponent('temporal-test-server');
+  const bundle = await bundleWorkflowCode({
+    workflowsPath,
+    workflowInterceptorModules,
+    logger: { log() {}, trace() {}, debug() {}, info() {}, warn() {}, error: console.error },
+  });
+  return {
+    withHost: async (test) => {
+      // A server a test: it skips time only while nothing is pending, and a workflow ended in the middle of an activity keeps it from that.
+      const env = await startServer(path);
+      const host = createModelHost();
+      const workers = await startWorkers(env.nativeConnection, host, bundle);
+      const preview = drivePreview(env);
+      try {
+        const result = await test(host, preview, env);
+        expect(host.broken).toEqual([]);
+        return result;
+      } finally {
+        await preview.end().finally(() => workers.stop());
+        await env.teardown();
+        await replayAll(preview.histories, bundle);
+      }
+    },
+  };
+}
+
+async function startServer(path: string): Promise<TestWorkflowEnvironment> {
+  const env = await TestWorkflowEnvironment.createTimeSkipping({
+    server: { executable: { type: 'existing-path', path } },
+  });
+  // The time-skipping server can add search attributes but not list them, so `ensureSearchAttributes` does not fit here.
+  const { INDEXED_VALUE_TYPE_KEYWORD, INDEXED_VALUE_TYPE_INT } = temporal.api.enums.v1.IndexedValueType;
+  await env.connection.operatorService.addSearchAttributes({
+    namespace: 'default',
+    searchAttributes: Object.fromEntries(
+      Object.values(searchAttributes).map(({ name, type }) => [
+        name,
+        type === 'INT' ? INDEXED_VALUE_TYPE_INT : INDEXED_VALUE_TYPE_KEYWORD,
+      ]),
+    ),
+  });
+  return env;
+}
+
+async function startWorkers(
+  connection: NativeConnection,
+  host: ModelHost,
+  workflowBundle: WorkflowBundleWithSourceMap,
+) {
+  const common = {
+    connection,
+    namespace: 'default',
+    maxHeartbeatThrottleInterval: 100,
+    defaultHeartbeatThrottleInterval: 100,
+  };
+  const workers = await Promise.all([
+    Worker.create({ ...common, taskQueue, workflowBundle, activities: host.activities }),
+    Worker.create({ ...common, taskQueue: hostTaskQueue(hostName), activities: host.activities }),
+    Worker.create({ ...common, taskQueue: buildTaskQueue(hostName), activities: host.activities }),
+  ]);
+  const running = Promise.all(workers.map((worker) => worker.run()));
+  return {
+    stop: async () => {
+      for (const worker of workers) worker.shutdown();
+      await running;
+    },
+  };
+}
+
+async function replayAll(histories: unknown[], workflowBundle: WorkflowBundleWithSourceMap): Promise<void> {
+  const results = Worker.runReplayHistories(
+    { workflowBundle },
+    histories.map((history, i) => ({ workflowId: `replay-${i}`, history: history as never })),
+  );
+  for await (const { error } of results) if (error) throw error;
+}
+
+export type PreviewDriver = ReturnType<typeof drivePreview>;
+
+let previews = 0;
+
+/** Speaks to one pull request's workflow as the webhook and the command line do. */
+export function drivePreview(env: TestWorkflowEnvironment) {
+  const number = ++previews;
+  const source = { owner: 'Acme', repo: 'app', number };
+  const workflowId = previewWorkflowId(source);
+  const handle = env.client.workflow.getHandle<typeof previewWorkflow>(workflowId);
+  const histories: unknown[] = [];
+  let time = Date.UTC(2026, 0, 1);
+
+  const event = (action: string, sha: string, more: Partial<PullRequestEvent> = {}): PullRequestEvent => {
+    time += 1000;
+    return {
+      ...source,
+      action,
+      sha,
+      open: action !== 'closed',
+      fork: false,
+      updatedAt: new Date(time).toISOString(),
+      delivery: `d-${time}`,
+      ...more,
+    };
+  };
+  const deliver = async (told: PullRequestEvent) => {
+    await env.client.workflow.signalWithStart<typeof previewWorkflow, [PullRequestEvent]>('previewWorkflow', {
+      workflowId,
+      taskQueue,
+      args: [{ source, host: hostName }],
+      signal: pullRequestSignal,
+      signalArgs: [told],
+      workflowIdConflictPolicy: 'USE_EXISTING',
+      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+    });
+    return told;
+  };
+
+  return {
+    source,
+    workflowId,
+    handle,
+    histories,
+    event,
+    deliver,
+    send: (action: string, sha: string, more: Partial<PullRequestEvent> = {}) => deliver(event(action, sha, more)),
+    status: () => handle.query(statusQuery),
+    /** Waits, in real time, until the status is as wished. */
+    async until(
+      what: string,
+      wish: (
+        status: Awaited<ReturnType<typeof handle.query<import('../../src/workflows/messages.ts').PreviewStatus>>>,
+      ) => boolean,
+    ) {
+      const deadline = Date.now() + 20_000;
+      for (;;) {
+        const status = await handle.query(statusQuery);
+        if (wish(status)) return status;
+        if (Date.now() > deadline) throw new Error(`never ${what}: ${JSON.stringify(status, null, 1)}`);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    },
+    async end() {
+      const description = await handle.describe().catch(() => undefined);
+      if (!description) return;
+      histories.push(await handle.fetchHistory());
+      if (description.status.name === 'RUNNING') await handle.terminate('the test is over');
+    },
+  };
+}
