@@ -73,6 +73,16 @@ export const failures = {
     means: "Caddy's admin endpoint does not answer.",
     next: 'Run tekton doctor; is Caddy running?',
   },
+  DatabaseNotConfigured: {
+    retry: false,
+    means: 'The meta asks for a database of the host, and this host has none.',
+    next: 'Set DATABASE_ADMIN_URL for the worker, or take "database": "host" out of the meta.',
+  },
+  DatabaseTaken: {
+    retry: false,
+    means: 'A role or a database of that name belongs to something else.',
+    next: 'Rename or drop it if nobody needs it, or choose another --slug.',
+  },
   DatabaseUnavailable: {
     retry: true,
     means: 'PostgreSQL does not answer.',
