@@ -6,6 +6,7 @@ import Fastify, {
   type FastifyInstance,
   type FastifyReply,
   type FastifyRequest,
+  LogController,
 } from 'fastify';
 import type { Logger } from 'pino';
 import type { Config } from '../config.ts';
@@ -33,7 +34,7 @@ export function buildWebhook({ config, temporal, readiness, logger }: WebhookOpt
   const app = Fastify({
     loggerInstance: logger as FastifyBaseLogger,
     // One line a delivery is enough; `finish` writes it.
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: maxBodyBytes,
     // GitHub hangs up after 10 seconds; a client that dribbles holds its buffer no longer than this.
     requestTimeout: 30_000,
