@@ -51,7 +51,12 @@ function dependenciesAreThere() {
 
 function installDependencies() {
   say('Installing dependencies (npm ci)');
-  run('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error']);
+  const options = ['--no-audit', '--no-fund', '--loglevel=error'];
+  if (!runs('npm', ['ci', ...options])) {
+    // npm ci refuses a lockfile that lacks another platform's optional packages; npm install takes the same pinned versions.
+    say('npm ci refused; trying npm install with the same lockfile');
+    run('npm', ['install', '--no-save', ...options]);
+  }
   writeFileSync(at('node_modules/.tekton-lockfile'), lockfileHash());
 }
 
@@ -161,9 +166,14 @@ function tryLock() {
 }
 
 function run(command, args) {
+  if (!runs(command, args)) fail(`${command} ${args.join(' ')} failed; see above.`);
+}
+
+function runs(command, args) {
   // What npm says goes to stderr: stdout is the result of the command that this prepares.
   const { status, error } = spawnSync(command, args, { cwd: project, stdio: ['ignore', 2, 2] });
-  if (status !== 0) fail(`${command} ${args.join(' ')} failed${error ? `: ${error.message}` : '; see above'}.`);
+  if (error) fail(`${command} could not be run: ${error.message}`);
+  return status === 0;
 }
 
 function read(path) {
