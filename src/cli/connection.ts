@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { resolve } from 'node:path';
 import type { Client } from '@temporalio/client';
 import { type HostLayout, hostLayout } from '../host/layout.ts';
@@ -38,7 +40,8 @@ export async function withTemporal<T>(options: ConnectionOptions, work: (place: 
   const machine = await thisMachine(options);
   const env = temporalEnvironment(options, machine);
   // Here, not above: `tekton --help` has no use for a client that takes a fifth of a second to load.
-  const { connectTemporal } = await import('../temporal/connection.ts');
+  const { connectTemporal, temporalOptions } = await import('../temporal/connection.ts');
+  await mustListen(temporalOptions(env).address);
   const { connection, client } = await connectTemporal(env).catch((cause: Error) => {
     throw new CliError(cause.message, 'Is `tekton up` running? `tekton doctor` tells.', cause);
   });
@@ -46,6 +49,30 @@ export async function withTemporal<T>(options: ConnectionOptions, work: (place: 
     return await work({ ...machine, uiUrl: machine.stack?.temporalUiUrl, client });
   } finally {
     await connection.close();
+  }
+}
+
+/**
+ * Nobody listens: the person is told at once, not after gRPC's own patience.
+ *
+ * @throws CliError
+ */
+async function mustListen(address: string): Promise<void> {
+  const [, host = '', port = ''] = /^(?:dns:\/*)?\[?([^/]*?)\]?:(\d+)$/.exec(address) ?? [];
+  // An address that we can't read, a slow network and names are gRPC's to judge.
+  if (!port) return;
+  const socket = connect({ host, port: Number(port) });
+  try {
+    await once(socket, 'connect', { signal: AbortSignal.timeout(5000) });
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== 'ECONNREFUSED') return;
+    throw new CliError(
+      `Temporal does not answer at ${address}: nobody listens there`,
+      'Is `tekton up` running? `tekton doctor` tells.',
+      cause,
+    );
+  } finally {
+    socket.destroy();
   }
 }
 

@@ -76,6 +76,8 @@ class LogReader {
   readonly #decoder = new StringDecoder('utf8');
   #unfinished = '';
   #last = '';
+  /** It shrank, and what it holds now has not been seen yet. */
+  #cut = false;
 
   constructor(log: LogName, offset: number | 'end') {
     this.#log = log;
@@ -89,13 +91,16 @@ class LogReader {
     try {
       const { size } = await file.stat();
       if (this.#offset === 'end') this.#offset = size;
-      const cut = size < this.#offset;
-      const start = cut ? 0 : this.#offset;
+      if (size < this.#offset) {
+        this.#cut = true;
+        this.#offset = 0;
+      }
+      const start = this.#offset;
       const buffer = Buffer.alloc(size - start);
       const { bytesRead } = await file.read(buffer, 0, buffer.length, start);
       this.#offset = start + bytesRead;
       const text = this.#decoder.write(buffer.subarray(0, bytesRead));
-      return this.#lines(cut ? this.#afterLast(text) : text);
+      return this.#lines(this.#cut ? this.#afterLast(text) : text);
     } finally {
       await file.close();
     }
@@ -117,7 +122,13 @@ class LogReader {
   }
 
   #afterLast(text: string): string {
-    const at = this.#last ? text.lastIndexOf(this.#last) : -1;
-    return at < 0 ? text : text.slice(at + this.#last.length);
+    if (text === '') return '';
+    this.#cut = false;
+    const lastLine = this.#last.slice(this.#last.lastIndexOf('\n', this.#last.length - 2) + 1);
+    for (const known of [this.#last, lastLine]) {
+      const at = known ? text.lastIndexOf(known) : -1;
+      if (at >= 0) return text.slice(at + known.length);
+    }
+    return text;
   }
 }
