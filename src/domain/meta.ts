@@ -47,9 +47,8 @@ const pathRule =
   'must be / or like /api: segments of letters, digits and . _ ~ -, without "..", "//" or a "/" at the end';
 const healthRule = 'must be a path like /healthz, optionally with a query like ?full=1';
 
-/** Names that tekton itself sets for the app, and those that would change how its processes are found or run. */
-const ownNames =
-  /^(?:(?:PREVIEW|PORT|TEKTON)_.*|PORT|HOST|PATH|HOME|USER|LOGNAME|SHELL|PWD|TMPDIR|NODE_OPTIONS|LD_.*)$/;
+/** Names that tekton itself sets for the app's processes. */
+const ownNames = /^(?:(?:PREVIEW|PORT|TEKTON)_.*|PORT|HOST|PATH|HOME|TMPDIR|USER|LOGNAME|SHELL|LANG)$/;
 
 const segment = '(?!\\.{1,2}(?:[/?]|$))[A-Za-z0-9._~-]+';
 const routePath = new RegExp(`^/(?:${segment}(?:/${segment})*)?$`);
@@ -196,7 +195,7 @@ export function parsePreviewMetaJson(text: string, defaults: Partial<PreviewMeta
     throw new MetaError([`the meta: must have at most ${maxText} characters, got ${text.length}`]);
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(text.replace(/^\ufeff/, ''));
   } catch (error) {
     throw new MetaError([`the meta: is not JSON: ${printable((error as Error).message)}`]);
   }

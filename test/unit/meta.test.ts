@@ -54,7 +54,7 @@ describe('a valid meta', () => {
   });
 
   it('takes what the text leaves out from the defaults', () => {
-    const meta = parsePreviewMetaJson('{"database":"host"}', parsePreviewMeta(smallest));
+    const meta = parsePreviewMetaJson('\ufeff{"database":"host"}', parsePreviewMeta(smallest));
     expect(meta).toEqual({ ...parsePreviewMeta(smallest), database: 'host' });
   });
 });
