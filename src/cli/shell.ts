@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Machine } from './connection.ts';
 import { CliError } from './errors.ts';
-import { withLocalRuntime } from './local-runtime.ts';
 
 /**
  * Opens an interactive shell in a container of this host, on the person's own terminal.
@@ -10,14 +9,14 @@ import { withLocalRuntime } from './local-runtime.ts';
  * @returns the shell's exit code
  */
 export async function openShell(machine: Machine, container: string): Promise<number> {
+  const { withLocalRuntime } = await import('./local-runtime.ts');
   const { argv, cwd, env } = await withLocalRuntime(machine, (runtime) => runtime.shell(container));
   const [program, ...args] = argv;
   if (program === undefined) throw new CliError(`container ${container} has no shell`);
   // Ctrl-C is the shell's: it must not end us before it.
   const ignore = () => {};
   process.on('SIGINT', ignore);
-  const term = process.stdin.isTTY && process.env.TERM ? { TERM: process.env.TERM } : {};
-  const child = spawn(program, args, { cwd, env: { ...env, ...term }, stdio: 'inherit' });
+  const child = spawn(program, args, { cwd, env, stdio: 'inherit' });
   const [code] = (await once(child, 'exit')) as [number | null];
   process.off('SIGINT', ignore);
   return code ?? 1;
