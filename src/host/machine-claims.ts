@@ -18,6 +18,8 @@ export interface MachineClaims {
   claim(kind: ClaimKind, key: string, owner: string): Promise<boolean>;
   /** Lets go of a claim; nothing happens when it is not the owner's. */
   release(kind: ClaimKind, key: string, owner: string): Promise<void>;
+  /** Lets go of all of the owner's claims of this kind. */
+  releaseAll(kind: ClaimKind, owner: string): Promise<void>;
   /** A port that nobody claims and nobody listens on, now the owner's. Throws when the range is used up. */
   claimPort(owner: string): Promise<number>;
   /** The keys of this kind that are the owner's. */
@@ -59,7 +61,23 @@ export function createMachineClaims(
     return false;
   }
 
+  async function claimedBy(kind: ClaimKind, owner: string): Promise<string[]> {
+    const names = await readdir(folder).catch((error) => {
+      if (isMissing(error)) return [];
+      throw error;
+    });
+    const found: string[] = [];
+    for (const name of names) {
+      if (!name.startsWith(`${kind}-`)) continue;
+      if ((await readOrUndefined(join(folder, name))) === owner)
+        found.push(decodeURIComponent(name.slice(kind.length + 1)));
+    }
+    return found;
+  }
+
   return {
+    claimedBy,
+
     async claim(kind, key, owner) {
       await prepare();
       return await locked(() => claimLocked(kind, key, owner));
@@ -69,6 +87,12 @@ export function createMachineClaims(
       await locked(async () => {
         const path = fileOf(kind, key);
         if ((await readOrUndefined(path)) === owner) await rm(path, { force: true });
+      });
+    },
+
+    async releaseAll(kind, owner) {
+      await locked(async () => {
+        for (const key of await claimedBy(kind, owner)) await rm(fileOf(kind, key), { force: true });
       });
     },
 
@@ -88,21 +112,6 @@ export function createMachineClaims(
           `No free port between ${portRange.first} and ${portRange.last}: each is claimed in ${folder} or in use. Destroy previews that are no longer needed.`,
         );
       });
-    },
-
-    async claimedBy(kind, owner) {
-      const names = await readdir(folder).catch((error) => {
-        if (isMissing(error)) return [];
-        throw error;
-      });
-      const found: string[] = [];
-      for (const name of names) {
-        if (!name.startsWith(`${kind}-`)) continue;
-        if ((await readOrUndefined(join(folder, name))) === owner) {
-          found.push(decodeURIComponent(name.slice(kind.length + 1)));
-        }
-      }
-      return found;
     },
   };
 }

@@ -49,6 +49,9 @@ export interface Runtime {
   /** Builds what the deployment runs, or finds it in the cache. Throws CommitNotFound, InvalidMeta, BuildFailed. */
   buildClosure(deployment: DeploymentRef, step: Step): Promise<Closure>;
 
+  /** The closure if it is built already: such a deployment needs no build place. */
+  findClosure?(deployment: DeploymentRef): Promise<Closure | undefined>;
+
   /** Kills what is left of a build of this deployment (a superseded or crashed attempt). */
   abortBuild(container: string): Promise<void>;
 

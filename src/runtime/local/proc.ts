@@ -85,7 +85,7 @@ function workingFolder(pid: number): string | undefined {
 export interface ProcQuery {
   /** Variables that must all have exactly these values. */
   environ: Record<string, string>;
-  /** Processes known to belong to it: their descendants and sessions do too. */
+  /** Leaders of sessions known to belong to it: their descendants and sessions do too. */
   known?: ProcId[];
   /** A folder that only its processes work in. */
   folder?: string;
@@ -99,11 +99,11 @@ export function findProcs(query: ProcQuery): Proc[] {
   const found = new Map<number, Proc>();
   const sessions = new Set<number>();
   for (const id of query.known ?? []) {
-    const proc = procs.find((p) => p.pid === id.pid && p.start === id.start);
-    if (!proc) continue;
-    found.set(proc.pid, proc);
-    // Only a session that it leads is its own.
-    if (proc.sid === proc.pid) sessions.add(proc.sid);
+    const proc = procs.find((p) => p.pid === id.pid);
+    // The number of a dead leader is not given out again while its session has members.
+    if (proc && proc.start !== id.start) continue;
+    sessions.add(id.pid);
+    if (proc) found.set(proc.pid, proc);
   }
   for (const proc of procs) {
     if (found.has(proc.pid)) continue;

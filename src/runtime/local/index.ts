@@ -1,0 +1,593 @@
+/**
+ * The local runtime: any Linux, no root, trusted code. A container is a folder and a supervised group of processes. Processes are
+ * detached from the worker and write straight into their logs, so they outlive it; the record in the folder says what should run,
+ * and the next worker takes over from there.
+ */
+import { createHash } from 'node:crypto';
+import { accessSync, constants, mkdirSync, realpathSync } from 'node:fs';
+import { access, chmod, cp, mkdir, readdir, rename } from 'node:fs/promises';
+import { userInfo } from 'node:os';
+import { delimiter, join } from 'node:path';
+import type { Logger } from 'pino';
+import { failure } from '../../activities/failure.ts';
+import { declaredPorts, type PreviewMeta, servicePort } from '../../domain/meta.ts';
+import type { InventoryItem, Upstream } from '../../domain/preview.ts';
+import { isMissing, readOrUndefined, withLock, writeAtomic } from '../../host/files.ts';
+import type { HostLayout } from '../../host/layout.ts';
+import { createMachineClaims, type MachineClaims } from '../../host/machine-claims.ts';
+import type { Mirror } from '../../host/mirror.ts';
+import { runGroup } from '../../host/process-group.ts';
+import type { ContainerStatus, Runtime, Step } from '../runtime.ts';
+import { closureTree, createClosures, removeTree } from './closures.ts';
+import { onceCommands } from './declared.ts';
+import { formatEnvFile, parseEnvFile } from './env-file.ts';
+import { containerMarker, type Machine, marker, processEnvironment, standardPath } from './environment.ts';
+import { chooseListener, isV6Only, type Listener, readListeners, socketInodes, upstreamAddress } from './listeners.ts';
+import { enforceQuota, lastLines, listLogs, logQuota, note, readTail, tellingLines } from './logs.ts';
+import { appLogPath, containerPaths, logFolder } from './paths.ts';
+import { allProcs, endProcs, environOf, findProcs, isAlive, type Proc, type ProcId } from './proc.ts';
+import { type ContainerFile, listRecords, readRecord, writeRecord } from './record.ts';
+import { describeEnd, runToEnd } from './spawn.ts';
+import { createSupervisor } from './supervisor.ts';
+
+export interface LocalRuntimeOptions {
+  layout: HostLayout;
+  mirror: Mirror;
+  logger: Logger;
+  /** Shared by every stack of the machine; the machine's own folder unless given. */
+  claims?: MachineClaims;
+  /** How long processes may take to end by themselves, in ms. */
+  graceMs?: number;
+  /** How many closures that no container uses are kept. */
+  keepClosures?: number;
+}
+
+/** How often logs are held to their quota. */
+const quotaEveryMs = 2000;
+
+/** Makes the runtime; starts nothing. A worker calls `recover` once; others (the CLI) only read. */
+export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
+  const { layout, logger, mirror } = options;
+  const claims = options.claims ?? createMachineClaims();
+  const graceMs = options.graceMs ?? 3000;
+  const machine = describeMachine(layout);
+
+  const closures = createClosures({
+    layout,
+    machine,
+    mirror,
+    logger,
+    keep: options.keepClosures ?? 20,
+    inUse: async () => new Set((await listRecords(layout)).map((record) => record.closurePath)),
+  });
+  const supervisor = createSupervisor({ layout, machine, logger, environmentOf });
+  /** Steps under way, so that a destroy need not wait behind them. */
+  const underWay = new Map<string, Set<AbortController>>();
+  let quotaTimer: NodeJS.Timeout | undefined;
+
+  const lock = <T>(name: string, work: () => Promise<T>, signal?: AbortSignal) =>
+    withLock(containerPaths(layout, name).folder, work, { signal });
+
+  async function recordOf(name: string): Promise<ContainerFile> {
+    const record = await readRecord(layout, name);
+    if (!record)
+      throw failure('ContainerFailed', `There is no container ${name}: it was not created, or is gone already.`);
+    return record;
+  }
+
+  async function change(name: string, edit: (record: ContainerFile) => void): Promise<ContainerFile> {
+    const record = await recordOf(name);
+    edit(record);
+    await writeRecord(layout, record);
+    return record;
+  }
+
+  /** Runs a step that a destroy of the same container may cut short. */
+  async function during<T>(name: string, step: Step, work: (step: Step) => Promise<T>): Promise<T> {
+    const controller = new AbortController();
+    const steps = underWay.get(name) ?? new Set();
+    underWay.set(name, steps.add(controller));
+    try {
+      return await work({ signal: AbortSignal.any([step.signal, controller.signal]), progress: step.progress });
+    } finally {
+      steps.delete(controller);
+      if (steps.size === 0 && underWay.get(name) === steps) underWay.delete(name);
+    }
+  }
+
+  async function environmentOf(
+    record: ContainerFile,
+    service: string,
+    spawnId: string,
+  ): Promise<Record<string, string>> {
+    const text = await readOrUndefined(containerPaths(layout, record.name).previewEnv);
+    const previewEnv = text === undefined ? {} : parseEnvFile(text);
+    return processEnvironment(layout, machine, record, service, previewEnv, spawnId);
+  }
+
+  /** Every process of a container: by marker, descent, session and working folder. */
+  function processesOf(name: string, record: ContainerFile | undefined): Proc[] {
+    const known = Object.values(record?.processes ?? {}).flatMap(({ pid, start }): ProcId[] =>
+      pid !== undefined && start !== undefined ? [{ pid, start }] : [],
+    );
+    return findProcs({
+      environ: { [marker.container]: containerMarker(machine, name) },
+      known,
+      folder: containerPaths(layout, name).root,
+    });
+  }
+
+  async function copySource(record: ContainerFile, closurePath: string, step: Step): Promise<void> {
+    const { app } = containerPaths(layout, record.name);
+    const temp = `${app}.tmp`;
+    await removeTree(temp);
+    await mkdir(temp, { recursive: true });
+    // The app may write into its copy, so no hard links; where the file system can, blocks are shared.
+    const argv = ['cp', '-a', '--reflink=auto', '--', `${closureTree(closurePath)}/.`, temp] as const;
+    const { exitCode, stderr } = await runGroup(argv, {
+      env: { PATH: machine.path, LC_ALL: 'C' },
+      signal: step.signal,
+    });
+    if (exitCode !== 0) {
+      throw failure(
+        'ContainerFailed',
+        `The source could not be copied into ${record.name}: ${lastLines(stderr, 2).join('; ')}`,
+      );
+    }
+    await removeTree(app);
+    await rename(temp, app);
+  }
+
+  async function copyClaudeSecrets(name: string): Promise<void> {
+    const { claudeCreds } = containerPaths(layout, name);
+    await mkdir(claudeCreds, { recursive: true, mode: 0o700 });
+    const names = await readdir(layout.claudeSecrets).catch((error) => {
+      if (isMissing(error)) return [];
+      throw error;
+    });
+    for (const file of names) {
+      const to = join(claudeCreds, file);
+      await cp(join(layout.claudeSecrets, file), to, { recursive: true, dereference: true });
+      await tighten(to);
+    }
+  }
+
+  async function holdLogsToQuota(): Promise<void> {
+    const records = await listRecords(layout);
+    const names = records.map((record) => record.name);
+    const inUse = (file: string) => names.some((name) => file.startsWith(`${name}-`) || file === `build-${name}.log`);
+    for (const label of new Set(records.map((record) => record.label))) {
+      await enforceQuota(logFolder(layout, label), inUse, logQuota);
+    }
+  }
+
+  function watchQuota(): void {
+    let busy = false;
+    quotaTimer ??= setInterval(() => {
+      if (busy) return;
+      busy = true;
+      void holdLogsToQuota()
+        .catch((error) => logger.warn({ err: error }, 'logs could not be held to their quota'))
+        .finally(() => {
+          busy = false;
+        });
+    }, quotaEveryMs).unref();
+  }
+
+  return {
+    kind: 'local',
+
+    buildClosure: (deployment, step) => closures.build(deployment, step),
+    findClosure: (deployment) => closures.find(deployment),
+    abortBuild: (container) => closures.abort(container),
+
+    async createContainer(spec, step) {
+      await during(spec.name, step, ({ signal }) =>
+        lock(
+          spec.name,
+          async () => {
+            const { name, owner, kind, label, slot, closure } = spec;
+            const earlier = await readRecord(layout, name);
+            if (earlier && earlier.owner !== owner) {
+              throw failure(
+                'ContainerFailed',
+                `The container ${name} is there already and belongs to ${earlier.owner}.`,
+              );
+            }
+            // A retry: what is there may already have been started.
+            if (earlier) return;
+            const paths = containerPaths(layout, name);
+            // An attempt that died before its record was written may have left claims.
+            if (await exists(paths.folder)) await claims.releaseAll('port', paths.folder);
+            for (const folder of [paths.home, paths.tmp, join(paths.root, 'etc')])
+              await mkdir(folder, { recursive: true });
+            await chmod(paths.folder, 0o700);
+            const ports: Record<string, number> = {};
+            for (const port of kind === 'agent' ? [] : declaredPorts(closure.meta)) {
+              ports[port] = await claims.claimPort(paths.folder);
+            }
+            if (kind === 'agent') await copyClaudeSecrets(name);
+            await writeRecord(layout, {
+              name,
+              owner,
+              kind,
+              label,
+              slot,
+              closurePath: closure.path,
+              commands: kind === 'agent' ? [] : await closures.commandsOf(closure.path),
+              ports,
+              servicePorts: kind === 'agent' ? {} : servicePortsOf(closure.meta),
+              started: false,
+              desired: 'stopped',
+              halted: false,
+              done: [],
+              services: [],
+              processes: {},
+            });
+          },
+          signal,
+        ),
+      );
+    },
+
+    async writeEnvironment(name, deployment, closure, env, step) {
+      await during(name, step, (inner) =>
+        lock(
+          name,
+          async () => {
+            const record = await recordOf(name);
+            if (record.started) {
+              throw failure('ContainerFailed', `The container ${name} has been started: its files are its own now.`);
+            }
+            const text = formatEnvFile(env);
+            await writeAtomic(containerPaths(layout, name).previewEnv, text, { mode: 0o600 });
+            if (record.sourceSha === deployment.sha) return;
+            step.progress('copying the source');
+            // Between build and here a deployment may have waited for long: what the cache dropped meanwhile is built again.
+            const path = (await exists(closureTree(closure.path)))
+              ? closure.path
+              : (await closures.build(deployment, inner)).path;
+            await copySource(record, path, inner);
+            const commands = await closures.commandsOf(path);
+            await change(name, (now) => {
+              now.closurePath = path;
+              now.commands = commands;
+              now.sourceSha = deployment.sha;
+            });
+          },
+          inner.signal,
+        ),
+      );
+    },
+
+    async startContainer(name, step) {
+      await lock(
+        name,
+        () =>
+          change(name, (record) => {
+            record.started = true;
+          }),
+        step.signal,
+      );
+    },
+
+    async runSetup(name, meta, step) {
+      await during(name, step, async (inner) => {
+        const first = await recordOf(name);
+        const paths = containerPaths(layout, name);
+        for (const command of onceCommands(meta, first.commands)) {
+          if ((await recordOf(name)).done.includes(command.name)) continue;
+          // A retry kills first: an attempt whose worker died may still be at it.
+          await endProcs(() => processesOf(name, undefined), 1000);
+          inner.signal.throwIfAborted();
+          const logPath = appLogPath(layout, first.label, name, command.name);
+          step.progress(`running ${command.name}`);
+          const spawnId = `once-${command.name}`;
+          const end = await runToEnd(
+            { argv: command.argv, cwd: paths.app, env: await environmentOf(first, command.name, spawnId), logPath },
+            {
+              find: () => processesOf(name, undefined),
+              graceMs: 1000,
+              signal: inner.signal,
+              progress: (line) => step.progress(`${command.name}: ${line.slice(0, 160)}`),
+            },
+          );
+          if (end.code !== 0) {
+            await note(logPath, `${command.name} ended with ${describeEnd(end)}`);
+            const lines = tellingLines(end.output, 12);
+            throw failure('SetupFailed', `'${command.name}' ended with ${describeEnd(end)}:\n${lines.join('\n')}`, {
+              details: [{ lines, logPath }],
+            });
+          }
+          await lock(name, () => change(name, (record) => void record.done.push(command.name)));
+        }
+      });
+    },
+
+    async startServices(name, meta, step) {
+      await during(name, step, async ({ signal }) => {
+        await lock(
+          name,
+          () =>
+            change(name, (record) => {
+              const unknown = meta.appServices.find((service) => !record.commands.some((one) => one.name === service));
+              if (unknown !== undefined) {
+                throw failure(
+                  'InvalidMeta',
+                  `appServices names '${unknown}', which nothing in ${name} says how to run.`,
+                );
+              }
+              record.services = meta.appServices;
+              record.desired = 'running';
+              record.halted = false;
+            }),
+          signal,
+        );
+        await supervisor.bringUp(name);
+      });
+      watchQuota();
+    },
+
+    async upstreams(name, ports) {
+      const record = await readRecord(layout, name);
+      if (!record) return [];
+      const wanted = new Map(ports.map((port) => [port, record.ports[port] ?? port]));
+      const numbers = new Set([...wanted].flat());
+      const all = readListeners();
+      const candidates = all.filter((listener) => numbers.has(listener.port));
+      // The usual answer while an app boots; it costs no look at any process.
+      if (candidates.length === 0) return [];
+      const inodes = new Set<number>();
+      for (const proc of processesOf(name, record)) for (const inode of socketInodes(proc.pid)) inodes.add(inode);
+      const own = candidates.filter((listener) => inodes.has(listener.inode));
+      const found: Upstream[] = [];
+      for (const [declared, real] of wanted) {
+        const listener = chooseListener(own, { declared, real, slotAddress: record.slot.address });
+        if (listener) found.push({ port: declared, address: await addressOf(listener, all, record.slot.address) });
+      }
+      return found;
+    },
+
+    async tail(name, lines) {
+      const record = await readRecord(layout, name);
+      const label = record?.label ?? (await labelOfLogs(layout, name));
+      if (label === undefined) return [];
+      const files = (await listLogs(logFolder(layout, label))).filter(
+        (file) => file.name.startsWith(`${name}-`) && file.size > 0,
+      );
+      const texts: string[] = [];
+      for (const file of files) {
+        const service = file.name.slice(name.length + 1, -'.log'.length);
+        const last = lastLines(await readTail(file.path), lines);
+        texts.push(...(files.length > 1 ? last.map((line) => `${service} | ${line}`) : last));
+      }
+      return lastLines(texts.join('\n'), lines);
+    },
+
+    async services(name) {
+      const record = await readRecord(layout, name);
+      return (record?.services ?? []).map((service) => {
+        const process = record?.processes[service];
+        return { name: service, running: runs(machine, name, process), restarts: process?.restarts ?? 0 };
+      });
+    },
+
+    async destroyContainer(name, step) {
+      const paths = containerPaths(layout, name);
+      for (const controller of underWay.get(name) ?? []) {
+        controller.abort(failure('ContainerFailed', `The container ${name} is being destroyed.`));
+      }
+      // So that no loop, here or in another process, starts anything again.
+      await lock(name, async () => {
+        const record = await readRecord(layout, name);
+        if (record) await writeRecord(layout, { ...record, desired: 'stopped' });
+      });
+      await supervisor.letGo(name);
+      await lock(
+        name,
+        async () => {
+          const record = await readRecord(layout, name);
+          step.progress('stopping the processes');
+          await endProcs(() => processesOf(name, record), graceMs);
+          if (record)
+            for (const port of Object.values(record.ports)) await claims.release('port', String(port), paths.folder);
+          else if (await exists(paths.folder)) await claims.releaseAll('port', paths.folder);
+          step.progress('removing the files');
+          // The record goes last: until then a crash leaves something that says whose this was.
+          await removeTree(paths.root);
+          await removeTree(paths.folder);
+          await endProcs(() => processesOf(name, record), 0);
+        },
+        step.signal,
+      );
+    },
+
+    async status(name) {
+      return statusOf(await readRecord(layout, name));
+    },
+
+    async list() {
+      return (await listRecords(layout)).map((record) => ({
+        name: record.name,
+        owner: record.owner,
+        kind: record.kind,
+        label: record.label,
+        status: statusOf(record),
+        slot: record.slot,
+      }));
+    },
+
+    async shell(name) {
+      const record = await recordOf(name);
+      const paths = containerPaths(layout, name);
+      const env = await environmentOf(record, record.services[0] ?? 'web', 'shell');
+      const shell = firstExecutable(['/bin/bash', '/usr/bin/bash', '/run/current-system/sw/bin/bash']) ?? '/bin/sh';
+      const term = process.env.TERM;
+      return {
+        argv: [shell, '-i'],
+        cwd: record.kind === 'agent' ? paths.home : paths.app,
+        env: { ...env, SHELL: shell, ...(term !== undefined && { TERM: term }) },
+      };
+    },
+
+    async logFiles(label, what) {
+      const files = await listLogs(logFolder(layout, label));
+      return files.filter((file) => file.name.startsWith('build-') === (what === 'build')).map((file) => file.path);
+    },
+
+    async inventory(owner) {
+      const items: InventoryItem[] = [];
+      const processes = new Map<number, InventoryItem>();
+      const addProcess = (pid: number, container: string, kind: 'process' | 'build') =>
+        processes.set(pid, { kind, name: `${container} (pid ${pid})` });
+      for (const record of (await listRecords(layout)).filter((one) => one.owner === owner)) {
+        items.push({ kind: 'container', name: record.name });
+        for (const port of Object.values(record.ports)) items.push({ kind: 'port', name: String(port) });
+        for (const proc of processesOf(record.name, record)) addProcess(proc.pid, record.name, 'process');
+      }
+      // And those whose container has no record (any more).
+      for (const proc of allProcs()) {
+        const environ = environOf(proc.pid);
+        const of = environ.get(marker.container);
+        if (environ.get(marker.owner) !== owner || !of?.startsWith(`${machine.stateId}/`)) continue;
+        const kind = of.endsWith(':build') ? 'build' : 'process';
+        addProcess(proc.pid, of.slice(machine.stateId.length + 1).replace(/:build$/, ''), kind);
+      }
+      items.push(...processes.values());
+      return items;
+    },
+
+    // Processes of the local runtime share the host's loopback.
+    databaseHost: () => '127.0.0.1',
+
+    async recover() {
+      await mkdir(layout.containers, { recursive: true });
+      await closures.endOrphans();
+      for (const record of await listRecords(layout)) {
+        if (record.desired !== 'running') continue;
+        try {
+          await lock(record.name, () =>
+            change(record.name, (now) => {
+              now.halted = false;
+            }),
+          );
+          await supervisor.bringUp(record.name);
+        } catch (error) {
+          // One that can't be brought back must not keep the others down; its preview's own workflow will see it.
+          logger.error({ container: record.name, err: error }, `${record.name} could not be brought back`);
+        }
+      }
+      watchQuota();
+    },
+
+    async close() {
+      clearInterval(quotaTimer);
+      quotaTimer = undefined;
+      await supervisor.letGoOfAll();
+    },
+
+    async stopAll() {
+      clearInterval(quotaTimer);
+      quotaTimer = undefined;
+      await Promise.all(
+        (await listRecords(layout)).map(async ({ name }) => {
+          await lock(name, async () => {
+            const record = await readRecord(layout, name);
+            if (record) await writeRecord(layout, { ...record, halted: true });
+          });
+          await supervisor.letGo(name);
+          await lock(name, async () => {
+            const record = await readRecord(layout, name);
+            await endProcs(() => processesOf(name, record), graceMs);
+          });
+        }),
+      );
+    },
+  };
+}
+
+function describeMachine(layout: HostLayout): Machine {
+  mkdirSync(layout.root, { recursive: true });
+  const stateId = createHash('sha256').update(realpathSync(layout.root)).digest('hex').slice(0, 10);
+  const npm = (process.env.PATH ?? '')
+    .split(delimiter)
+    .filter((folder) => folder.startsWith('/'))
+    .map((folder) => join(folder, 'npm'))
+    .find((path) => firstExecutable([path]));
+  return { stateId, path: standardPath(process.execPath, npm), user: userName() };
+}
+
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    // A uid that no passwd entry names.
+    return 'preview';
+  }
+}
+
+function firstExecutable(paths: string[]): string | undefined {
+  return paths.find((path) => {
+    try {
+      accessSync(path, constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+function servicePortsOf(meta: PreviewMeta): Record<string, number> {
+  const ports: Record<string, number> = {};
+  for (const service of meta.appServices) {
+    const port = servicePort(meta, service);
+    if (port !== undefined) ports[service] = port;
+  }
+  // A lone service of another name is what answers, even where no route says so.
+  const [only] = meta.appServices;
+  if (meta.appServices.length === 1 && only !== undefined && ports[only] === undefined) {
+    const root = meta.routes.find((route) => route.path === '/');
+    if (root) ports[only] = root.port;
+  }
+  return ports;
+}
+
+function statusOf(record: ContainerFile | undefined): ContainerStatus {
+  if (!record) return 'gone';
+  return record.started && !record.halted ? 'up' : 'down';
+}
+
+function runs(machine: Machine, name: string, process: ContainerFile['processes'][string] | undefined): boolean {
+  if (!process) return false;
+  if (!process.daemon) return process.pid !== undefined && isAlive({ pid: process.pid, start: process.start ?? 0 });
+  const environ = { [marker.container]: containerMarker(machine, name), [marker.spawn]: process.spawnId };
+  return findProcs({ environ }).length > 0;
+}
+
+async function addressOf(listener: Listener, all: Listener[], slotAddress: string): Promise<string> {
+  const v6only = listener.address === '::' && (await isV6Only(listener, all, slotAddress));
+  return upstreamAddress(listener, slotAddress, v6only);
+}
+
+/** The label under which a container that is gone has left logs. */
+async function labelOfLogs(layout: HostLayout, name: string): Promise<string | undefined> {
+  const labels = await readdir(layout.logs).catch(() => []);
+  for (const label of labels) {
+    if ((await listLogs(join(layout.logs, label))).some((file) => file.name.startsWith(`${name}-`))) return label;
+  }
+  return undefined;
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Files 0600, folders 0700. */
+async function tighten(path: string): Promise<void> {
+  const entries = await readdir(path, { withFileTypes: true }).catch(() => undefined);
+  await chmod(path, entries ? 0o700 : 0o600);
+  for (const entry of entries ?? []) await tighten(join(path, entry.name));
+}
