@@ -58,6 +58,15 @@ export function buildWebhook({ config, temporal, readiness, logger }: WebhookOpt
     request.headers['content-type'] = 'application/octet-stream';
   });
 
+  // A kept-alive connection that was busy when the server began to close would hold it open for over a minute.
+  let closing = false;
+  app.addHook('preClose', async () => {
+    closing = true;
+  });
+  app.addHook('onSend', async (_request, reply) => {
+    if (closing) reply.header('connection', 'close');
+  });
+
   const finish = (request: FastifyRequest, reply: FastifyReply, result: Result, detail: Record<string, unknown>) => {
     metrics.deliveries.inc({ result });
     if (result === 'bad-signature') metrics.signatureFailures.inc();

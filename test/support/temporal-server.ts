@@ -1,7 +1,7 @@
 /** A Temporal dev server of a test's own, which can be killed, frozen and started again on the same port and database file. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +14,8 @@ export interface TemporalServer {
   env: { TEMPORAL_ADDRESS: string };
   start(): Promise<void>;
   kill(): Promise<void>;
+  /** Kills it and removes its database: what a dev server without a file does when it restarts. */
+  forget(): Promise<void>;
   /** Accepts connections and answers nothing. */
   freeze(): void;
   thaw(): void;
@@ -66,6 +68,11 @@ export async function temporalServer(): Promise<TemporalServer> {
       }
     },
     kill,
+    forget: async () => {
+      await kill();
+      await rm(folder, { recursive: true, force: true });
+      await mkdir(folder);
+    },
     freeze: () => child?.kill('SIGSTOP'),
     thaw: () => child?.kill('SIGCONT'),
     close: async () => {
