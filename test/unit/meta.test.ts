@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
@@ -267,5 +269,24 @@ describe('ports', () => {
     ]);
     const named = parsePreviewMeta({ appServices: ['front'], routes: [{ path: '/', port: 80, service: 'front' }] });
     expect([servicePort(named, 'front'), servicePort(named, 'web')]).toEqual([80, undefined]);
+  });
+});
+
+describe('docs/declaring-a-preview.md', () => {
+  const docs = readFileSync(join(import.meta.dirname, '../../docs/declaring-a-preview.md'), 'utf8');
+  const example = /```json\n([^`]+)```/.exec(docs)?.[1] ?? '';
+
+  it('shows an example that is accepted as it stands, with every field in it', () => {
+    const meta = parsePreviewMetaJson(example);
+    expect(Object.keys(JSON.parse(example)).sort()).toEqual(Object.keys(meta).sort());
+    const services = [...meta.routes, ...meta.extraHosts.flatMap((host) => host.routes)].map((one) => one.service);
+    expect(meta.appServices).toEqual(expect.arrayContaining(services));
+  });
+
+  it('shows problems as they are told', () => {
+    const value = JSON.parse(example);
+    Object.assign(value.routes[1], { port: 99_999, prot: 1 });
+    value.healthCheck.timeoutSeconds = 0;
+    expect(docs).toContain(`preview-meta.json: 3 problems:\n- ${problems(value).join('\n- ')}\n`);
   });
 });
