@@ -52,9 +52,16 @@ function dependenciesAreThere() {
 function installDependencies() {
   say('Installing dependencies (npm ci)');
   const options = ['--no-audit', '--no-fund', '--loglevel=error'];
-  if (!runs('npm', ['ci', ...options])) {
-    // npm ci refuses a lockfile that lacks another platform's optional packages; npm install takes the same pinned versions.
-    say('npm ci refused; trying npm install with the same lockfile');
+  const ci = spawnSync('npm', ['ci', ...options], {
+    cwd: project,
+    stdio: ['ignore', 'ignore', 'pipe'],
+    encoding: 'utf8',
+  });
+  if (ci.error) fail(`npm could not be run: ${ci.error.message}`);
+  if (ci.status !== 0) {
+    // It refuses a lockfile that lacks another platform's optional packages; npm install takes the same pinned versions.
+    const reason = /code (\w+)/.exec(ci.stderr)?.[1] ?? `exit code ${ci.status}`;
+    say(`npm ci refused (${reason}); trying npm install with the same lockfile`);
     run('npm', ['install', '--no-save', ...options]);
   }
   writeFileSync(at('node_modules/.tekton-lockfile'), lockfileHash());
@@ -166,14 +173,9 @@ function tryLock() {
 }
 
 function run(command, args) {
-  if (!runs(command, args)) fail(`${command} ${args.join(' ')} failed; see above.`);
-}
-
-function runs(command, args) {
   // What npm says goes to stderr: stdout is the result of the command that this prepares.
   const { status, error } = spawnSync(command, args, { cwd: project, stdio: ['ignore', 2, 2] });
-  if (error) fail(`${command} could not be run: ${error.message}`);
-  return status === 0;
+  if (status !== 0) fail(`${command} ${args.join(' ')} failed${error ? `: ${error.message}` : '; see above'}.`);
 }
 
 function read(path) {

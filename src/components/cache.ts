@@ -1,5 +1,5 @@
 import { accessSync, constants, mkdirSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -68,6 +68,8 @@ export async function install(
     await removeStale(dirname(target));
     const temporary = await mkdtemp(join(dirname(target), '.tmp-'));
     try {
+      // mkdtemp makes it for us alone; another user may run what is in it.
+      await chmod(temporary, 0o755);
       await fill(temporary);
       await rename(temporary, target);
       return target;

@@ -50,9 +50,11 @@ export function pipArgs(release: Release, folder: string): string[] {
   ];
 }
 
-async function fromOfficialRelease({ spec, release, folder, report }: Fetch): Promise<void> {
+async function fromOfficialRelease({ spec, release, folder, env, report }: Fetch): Promise<void> {
   const what = `${spec.name} ${release.version}: official release`;
   const dispatcher = new EnvHttpProxyAgent({
+    httpsProxy: env.https_proxy || env.HTTPS_PROXY,
+    noProxy: env.no_proxy || env.NO_PROXY,
     connect: { timeout: connectTimeout },
     headersTimeout: stalledTimeout,
     bodyTimeout: stalledTimeout,

