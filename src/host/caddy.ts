@@ -74,7 +74,13 @@ export function createCaddyPublisher(options: PublisherOptions): CaddyPublisher 
   let working: Promise<void> | undefined;
   let lastStart = Number.NEGATIVE_INFINITY;
   let closed = false;
-  const timers = new Set<NodeJS.Timeout>();
+  /** Address files with lines of an old shape, which this timer takes away. Whatever is written meanwhile comes instead. */
+  const settling = new Map<string, NodeJS.Timeout>();
+
+  function stopSettling(slug: string): void {
+    clearTimeout(settling.get(slug));
+    settling.delete(slug);
+  }
 
   /** Changes under way, by slug: what Caddy runs says nothing of them yet. */
   const pending = new Map<string, number>();
@@ -246,9 +252,9 @@ export function createCaddyPublisher(options: PublisherOptions): CaddyPublisher 
   }
 
   async function dropOtherShapes(slug: string, shape: string): Promise<void> {
+    settling.delete(slug);
     const lines = await publisher.readAddress(slug);
     const settled = lines.filter((line) => line.shape === shape);
-    // None left means that another shape has come meanwhile, and settles by itself.
     if (settled.length === 0 || settled.length === lines.length) return;
     await writeAtomic(addressOf(slug), addressFile(settled), { sync: true });
   }
@@ -280,24 +286,32 @@ export function createCaddyPublisher(options: PublisherOptions): CaddyPublisher 
 
     async writeAddress(slug, lines) {
       const text = addressFile(lines);
-      await withLock(addressOf(slug), () => writeAtomic(addressOf(slug), text, { sync: true }));
+      await withLock(addressOf(slug), async () => {
+        stopSettling(slug);
+        await writeAtomic(addressOf(slug), text, { sync: true });
+      });
     },
 
     settleAddress(slug, shape) {
+      stopSettling(slug);
       const timer = setTimeout(async () => {
-        timers.delete(timer);
         try {
-          await withLock(addressOf(slug), () => dropOtherShapes(slug, shape));
+          await withLock(addressOf(slug), async () => {
+            if (settling.get(slug) === timer) await dropOtherShapes(slug, shape);
+          });
         } catch (error) {
           logger?.error(`${addressOf(slug)} keeps lines of an old shape until the next push: ${error}`);
         }
       }, settleMs);
       timer.unref();
-      timers.add(timer);
+      settling.set(slug, timer);
     },
 
     async removeAddress(slug) {
-      await withLock(addressOf(slug), () => rm(addressOf(slug), { force: true }));
+      await withLock(addressOf(slug), async () => {
+        stopSettling(slug);
+        await rm(addressOf(slug), { force: true });
+      });
     },
 
     async reload() {
@@ -313,7 +327,7 @@ export function createCaddyPublisher(options: PublisherOptions): CaddyPublisher 
 
     async close() {
       closed = true;
-      for (const timer of timers) clearTimeout(timer);
+      for (const timer of settling.values()) clearTimeout(timer);
       await working;
     },
   };
