@@ -75,14 +75,16 @@ export function explainError(error: unknown): Explanation {
       exitCode: 1,
     };
   }
-  if (/search attribute .*(not defined|not found)|no mapping defined for search attribute/i.test(lastLine(chain))) {
+  if (/(search attribute|column name|no mapping).*(not defined|not found|Tekton)/i.test(lastLine(chain))) {
     return {
       message: `this Temporal namespace is not set up for tekton (${lastLine(chain)})`,
       next: 'Start a worker once: `tekton up` or `tekton worker` creates the search attributes.',
       exitCode: 1,
     };
   }
-  return { message: chain.map((e) => e.message).filter(Boolean)[0] ?? String(error), exitCode: 1 };
+  // Clients wrap what the server says ("Failed to list workflows"): both are told.
+  const messages = new Set([chain[0]?.message, chain.at(-1)?.message].filter(Boolean));
+  return { message: [...messages].join(': ') || String(error), exitCode: 1 };
 }
 
 /** True when a query or update failed because nobody works on the task queue, so that trying again may help. */

@@ -162,17 +162,16 @@ async function deliver(scene: Scene, action: string, sha: string): Promise<{ wor
     updatedAt: nextSecond(scene),
   });
   const { headers, body } = signedDelivery('pull_request', payload, secret);
+  const url = new URL('/webhook/github', record.webhookUrl).href;
   const began = performance.now();
-  const response = await fetch(record.webhookUrl, {
+  const response = await fetch(url, {
     method: 'POST',
     headers,
     body,
     signal: AbortSignal.any([signal, AbortSignal.timeout(15_000)]),
   });
   const answer = await response.text();
-  narrator.say(
-    `POST ${record.webhookUrl} pull_request.${action}: ${response.status} in ${duration(performance.now() - began)}`,
-  );
+  narrator.say(`POST ${url} pull_request.${action}: ${response.status} in ${duration(performance.now() - began)}`);
   if (response.status !== 202) {
     throw new Error(
       `the webhook answered ${response.status} to pull_request.${action}: ${answer}. Read ${logs(record, 'webhook')}`,

@@ -53,6 +53,7 @@ async function build(repository: string, branchName: string, options: DataOption
           progress: progressPrinter(),
         });
         const { path, logPath, cached } = closure;
+        if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
         note(cached ? 'it was built before' : `built in ${duration(Date.now() - started)}; its log: ${logPath}`);
         print(options, { sha, path, logPath, cached, meta: closure.meta }, [path]);
       } finally {
@@ -63,11 +64,15 @@ async function build(repository: string, branchName: string, options: DataOption
   );
 }
 
-/** The build's own words, each once, on stderr. */
+/** The build's own words on stderr: in place on a terminal; elsewhere each once, and no counting. */
 function progressPrinter(): (text: string) => void {
+  const { stderr } = process;
   let last = '';
   return (text) => {
-    if (text !== last) note(`  ${printable(text)}`);
+    if (text === last) return;
     last = text;
+    const line = `  ${printable(text)}`;
+    if (stderr.isTTY) stderr.write(`\r\x1b[K${line.slice(0, stderr.columns - 1)}`);
+    else if (!/\d+%/.test(text)) note(line);
   };
 }
