@@ -34,14 +34,14 @@ export async function freePort(): Promise<number> {
   return typeof address === 'object' && address ? address.port : 0;
 }
 
-/** Prepares a server; `start` starts it. */
-export async function temporalServer(): Promise<TemporalServer> {
+/** Prepares a server; `start` starts it. `inMemory`: without a database file, several times faster. */
+export async function temporalServer({ inMemory = false } = {}): Promise<TemporalServer> {
   const { path } = await resolveComponent('temporal');
   const folder = await mkdtemp(join(tmpdir(), 'tekton-temporal-'));
   const port = await freePort();
   const address = `127.0.0.1:${port}`;
   const argv = ['server', 'start-dev', '--headless', '--ip', '127.0.0.1', '--port', String(port)];
-  argv.push('--db-filename', join(folder, 'temporal.db'), '--log-level', 'error');
+  argv.push('--log-level', 'error', ...(inMemory ? [] : ['--db-filename', join(folder, 'temporal.db')]));
   let child: ChildProcess | undefined;
 
   const kill = async () => {
