@@ -137,8 +137,23 @@ export interface Answer {
   body: string;
 }
 
-/** One request to this host's Caddy under a hostname. */
-export function ask(
+/**
+ * One request to this host's Caddy under a hostname. A GET whose connection ends before any byte of an answer is sent again, as
+ * every browser does (RFC 9110 §9.2.2): a reload closes connections that it takes for idle.
+ */
+export async function ask(...call: Parameters<typeof askOnce>): Promise<Answer> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await askOnce(...call);
+    } catch (error) {
+      const idempotent = (call[3]?.method ?? 'GET') === 'GET';
+      if (!idempotent || tries === 3 || (error as NodeJS.ErrnoException).code !== 'ECONNRESET') throw error;
+    }
+  }
+}
+
+/** One request, sent once. The error of a connection that had been used before says `reused`. */
+export function askOnce(
   port: number,
   host: string,
   path = '/',
