@@ -14,8 +14,8 @@ export interface Wait {
   /** Leaves the queue when aborted; `enter` then rejects with its reason. */
   signal?: AbortSignal;
   /**
-   * Told each time its place changes: 1 is next, 0 means "your turn has come". Never called for one who gets in at once. Must not
-   * throw.
+   * Told each time its place changes: 1 is next, 0 means "your turn has come". Never called for one who gets in at once. What it
+   * throws is lost: the others must not wait for it.
    */
   onPlace?: (place: number) => void;
 }
@@ -51,6 +51,8 @@ interface Entry<T, W> {
   wait: W;
   onPlace?: (place: number) => void;
   place?: number;
+  /** `take` is running for it. */
+  offered?: boolean;
   resolve(taken: T): void;
   reject(reason: unknown): void;
 }
@@ -81,29 +83,39 @@ export function createQueue<T, W extends Wait = Wait>(options: {
     return index >= 0;
   }
 
-  async function offer(entry: Entry<T, W>): Promise<boolean> {
-    let taken: T | undefined;
+  function tell(entry: Entry<T, W>, place: number): void {
+    entry.place = place;
     try {
-      taken = await take(entry.wait);
+      entry.onPlace?.(place);
+    } catch {
+      // See `onPlace`.
+    }
+  }
+
+  /** Offers to this one what there is; false when there is nothing and it still waits. */
+  async function offer(entry: Entry<T, W>): Promise<boolean> {
+    entry.offered = true;
+    try {
+      const taken = await take(entry.wait);
+      if (taken === undefined) return line[0] !== entry;
+      if (leave(entry)) {
+        if (entry.place !== undefined) tell(entry, 0);
+        entry.resolve(taken);
+      } else giveBack?.(taken);
     } catch (error) {
-      if (leave(entry)) entry.reject(error);
-      return true;
+      leave(entry);
+      entry.reject(error);
+    } finally {
+      entry.offered = false;
+      // One who left while `take` ran is let go only now: whoever undoes what was taken comes after it.
+      if (entry.wait.signal?.aborted) entry.reject(entry.wait.signal.reason);
     }
-    if (taken === undefined) return line[0] !== entry;
-    if (!leave(entry)) {
-      giveBack?.(taken);
-      return true;
-    }
-    if (entry.place !== undefined) entry.onPlace?.(0);
-    entry.resolve(taken);
     return true;
   }
 
   function tellPlaces(): void {
     line.forEach((entry, index) => {
-      if (entry.place === index + 1) return;
-      entry.place = index + 1;
-      entry.onPlace?.(index + 1);
+      if (entry.place !== index + 1) tell(entry, index + 1);
     });
     if (line.length > 0 && pollMs !== undefined) poll ??= setInterval(wake, pollMs).unref();
     else {
@@ -143,7 +155,8 @@ export function createQueue<T, W extends Wait = Wait>(options: {
         if (earlier && leave(earlier)) earlier.reject(new ReplacedError(wait.key));
 
         const abort = () => {
-          if (leave(entry)) entry.reject(signal?.reason);
+          leave(entry);
+          if (!entry.offered) entry.reject(signal?.reason);
           wake();
         };
         const entry: Entry<T, W> = {

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -180,20 +181,45 @@ describe('a queue', () => {
     expect(await second).toBe('b');
   });
 
-  it('gives back what was taken for one who has left meanwhile', async () => {
-    const back: string[] = [];
+  it('gives back what was taken for one who has left meanwhile, and lets it go only then', async () => {
+    const events: string[] = [];
     const queue = createQueue<string>({
       take: async ({ key }) => {
-        await settle();
+        await sleep(10);
+        events.push('taken');
         return key;
       },
-      giveBack: (taken) => back.push(taken),
+      giveBack: (taken) => events.push(`back: ${taken}`),
     });
     const controller = new AbortController();
     const left = queue.enter({ key: 'a', since: 0, signal: controller.signal });
     controller.abort('gone');
     await expect(left).rejects.toBe('gone');
-    await sleep(10);
-    expect(back).toEqual(['a']);
+    expect(events).toEqual(['taken', 'back: a']);
+    expect(await queue.enter({ key: 'b', since: 0 })).toBe('b');
+  });
+
+  it('goes on when one who waits throws at hearing its place, and tells each in its own context', async () => {
+    const context = new AsyncLocalStorage<string>();
+    const heard: string[] = [];
+    let free = 0;
+    const queue = createQueue({ take: () => (free-- > 0 ? 'it' : undefined) });
+    const wait = (name: string, since: number) =>
+      context.run(name, () =>
+        queue.enter({
+          key: name,
+          since,
+          onPlace: (place) => {
+            heard.push(`${context.getStore()}:${place}`);
+            throw new Error('deaf');
+          },
+        }),
+      );
+    const all = Promise.all([wait('a', 1), wait('b', 2)]);
+    await settle();
+    free = 2;
+    context.run('somebody else', () => queue.wake());
+    await all;
+    expect(heard).toEqual(['a:1', 'b:2', 'a:0', 'b:0']);
   });
 });
