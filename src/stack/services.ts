@@ -59,7 +59,8 @@ export function serviceEnvironment(
     CADDY_ADMIN: caddyAdmin(ports),
     TEMPORAL_ADDRESS: temporalAddress(ports),
     TEMPORAL_NAMESPACE: namespace,
-    TEMPORAL_CONFIG_FILE: '/dev/null',
+    // The person's own Temporal configuration must not lead this stack's services elsewhere: a file that isn't there is an empty one.
+    TEMPORAL_CONFIG_FILE: join(settings.stateDir, 'no-temporal.toml'),
     LOG_LEVEL: settings.logLevel,
     GITHUB_WEBHOOK_SECRET: service === 'webhook' ? settings.webhookSecret : '',
     DATABASE_ADMIN_URL: service === 'worker' ? settings.databaseAdminUrl : '',
