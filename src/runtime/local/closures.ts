@@ -74,6 +74,13 @@ export function createClosures(options: {
     return { path, meta, logPath: buildLogPath(layout, deployment.preview.slug, deployment.container), cached: true };
   }
 
+  /** So that a deployment that needed no build has a log that says so. */
+  async function findAndNote(deployment: DeploymentRef): Promise<Closure | undefined> {
+    const found = await find(deployment);
+    if (found) await note(found.logPath, `commit ${deployment.sha} is built already`);
+    return found;
+  }
+
   async function abort(container: string): Promise<void> {
     const mine = running.get(container);
     mine?.abort.abort(failure('BuildFailed', `The build of ${container} was ended.`));
@@ -87,11 +94,8 @@ export function createClosures(options: {
     const closure = await withLock(
       path,
       async () => {
-        const found = await find(deployment);
-        if (found) {
-          await note(logPath, `commit ${deployment.sha} is built already`);
-          return found;
-        }
+        const found = await findAndNote(deployment);
+        if (found) return found;
         await removeLeftovers(path);
         const temp = `${path}.tmp-${randomBytes(4).toString('hex')}`;
         try {
@@ -189,7 +193,7 @@ export function createClosures(options: {
   }
 
   return {
-    find,
+    find: findAndNote,
     abort,
 
     async build(deployment, step) {
