@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import type { Client } from '@temporalio/client';
 import { type HostLayout, hostLayout } from '../host/layout.ts';
 import { defaultStateDir, type FoundStack, readStack } from '../stack/record.ts';
@@ -104,8 +104,8 @@ function temporalEnvironment(options: ConnectionOptions, { stack, stateDir, runt
     return {
       TEMPORAL_ADDRESS: stack.temporalAddress,
       TEMPORAL_NAMESPACE: stack.temporalNamespace,
-      // The stack's own server wants nothing of what the person keeps for other servers.
-      TEMPORAL_CONFIG_FILE: '/dev/null',
+      // The stack's own server wants nothing of what the person keeps for other servers; a file that isn't there is an empty one.
+      TEMPORAL_CONFIG_FILE: join(stateDir, 'no-temporal.toml'),
     };
   }
   const named = options.stateDir ? ` --state-dir ${options.stateDir}` : '';

@@ -133,5 +133,6 @@ async function keepLogs(folder: string): Promise<string> {
 }
 
 function messageOf(error: unknown): string {
+  if (process.env.DEBUG && error instanceof Error) return String(error.stack);
   return error instanceof Error ? error.message : String(error);
 }

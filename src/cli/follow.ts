@@ -117,8 +117,9 @@ export function plainShow(print: (line: string) => void, now: () => number = Dat
         once('queued', String(status.place), `  … queued, place ${status.place}`);
       }
       for (const step of status.steps) {
-        if (step.state === 'running' && now() - Date.parse(step.startedAt) < 1000) continue;
-        const line = step.state === 'running' ? `  … ${step.title}` : stepLine(step, now());
+        const ended = step.ms !== undefined;
+        if (!ended && now() - Date.parse(step.startedAt) < 1000) continue;
+        const line = ended ? stepLine(step, now()) : `  … ${step.title}`;
         once(stepKey(step), step.state, line);
       }
     },

@@ -97,12 +97,12 @@ export async function tellPushed(scene: Scene, { url }: Opened): Promise<void> {
   const counted = await visitors(url);
   narrator.check(
     counted === before + served + 1,
-    `the database was kept: ${before} visitors before, ${counted} now, not one lost`,
+    `the database was kept: it counted ${before} before, ${counted} now, and lost nobody`,
   );
 }
 
 /** The pull request is closed: nothing is left. */
-export async function tellClosed(scene: Scene, { url, slug, before }: Opened): Promise<void> {
+export async function tellClosed(scene: Scene, { url, before }: Opened): Promise<void> {
   const { narrator, record, repository } = scene;
   narrator.chapter('The pull request is closed');
   const posted = Date.now();
@@ -125,7 +125,8 @@ export async function tellClosed(scene: Scene, { url, slug, before }: Opened): P
     left.length === 0,
     left.length === 0 ? `the host's inventory is empty: ${kinds}` : `left: ${left.join(', ')}`,
   );
-  narrator.say(`its story can still be read: tekton preview explain ${slug}`);
+  narrator.say('its story, as tekton preview explain tells it:');
+  for (const { at, text } of (await status(scene)).story) narrator.say(`  ${at.slice(11, 19)}  ${text}`);
 }
 
 /** What to look at while the demo stays up. */
