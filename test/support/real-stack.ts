@@ -90,7 +90,7 @@ export async function startRealStack(options: Partial<StackOptions> = {}): Promi
       time += 1000;
       const payload = pullRequestPayload({ ...pr, action, sha, updatedAt: new Date(time), ...more });
       const { headers, body } = signedDelivery('pull_request', payload, secret);
-      const response = await fetch(`${stack.record.webhookUrl}/webhook/github`, { method: 'POST', headers, body });
+      const response = await fetch(stack.record.webhookUrl, { method: 'POST', headers, body });
       return { status: response.status, body: (await response.json()) as { workflowId?: string; slug?: string } };
     },
     status,
