@@ -90,9 +90,9 @@ async function choosePort(
   const candidates = flag === 0 ? anyPorts() : Array.from({ length: steps }, (_, i) => fallback + i);
   for (const port of candidates) {
     if (!(await has(port))) continue;
-    if (previous) notice(`port ${previous} of last time is taken: ${what} is at ${port} now`);
+    if (previous) notice(`${what}: port ${previous} of last time is taken, now ${port} (${flagName})`);
     else if (flag === undefined && port !== fallback)
-      notice(`port ${fallback} is taken: ${what} is at ${port} (${flagName})`);
+      notice(`${what}: port ${fallback} is taken, now ${port} (${flagName})`);
     return port;
   }
   throw new Error(`no free port for ${what}: choose one with ${flagName}`);

@@ -159,6 +159,8 @@ async function dataFolder(stateDir: string, user: UnprivilegedUser | undefined):
   await chmod(stateDir, 0o711);
   const inside = await mayEnter(user, dirname(link));
   const folder = inside ? link : join(outside, nameOf(stateDir));
+  // A state folder without a link has never had this data: it was left by one of the same name that was removed.
+  if (!inside) await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true, mode: 0o700 });
   await chown(folder, user.uid, user.gid);
   if (!inside) {

@@ -1,14 +1,16 @@
 import { readFileSync } from 'node:fs';
-import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Client, Connection } from '@temporalio/client';
 import pg from 'pg';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { resolveComponent } from '../../src/components/resolve.ts';
+import { mayEnter, unprivilegedUser } from '../../src/components/unprivileged.ts';
 import type { Ports } from '../../src/stack/ports.ts';
 import { portTable } from '../../src/stack/ports.ts';
-import { adminUrl } from '../../src/stack/postgres.ts';
+import { adminUrl, preparePostgres } from '../../src/stack/postgres.ts';
 import { readStack } from '../../src/stack/record.ts';
 import { type Stack, startStack } from '../../src/stack/stack.ts';
 import type { ServiceEvent } from '../../src/stack/supervise.ts';
@@ -144,5 +146,33 @@ describe('the servers of a stack', () => {
     const pids = events.slice(begun).flatMap(([, event]) => (event.kind === 'started' ? [event.pid] : []));
     for (const pid of pids) expect(() => process.kill(pid, 0)).toThrow('ESRCH');
     expect((await readStack(stack.record.stateDir))?.running).toBe(false);
+  });
+});
+
+describe('a state folder that PostgreSQL’s user can’t reach', () => {
+  test('has its data elsewhere, finds it again, and takes nothing over from one that was removed', async () => {
+    const closed = await mkdtemp(join(tmpdir(), 'tekton-closed-'));
+    const stateDir = join(closed, 'state');
+    const [{ path: program }, user] = await Promise.all([resolveComponent('postgres'), unprivilegedUser()]);
+    const prepare = async () => {
+      await mkdir(stateDir, { recursive: true });
+      return preparePostgres({ program, stateDir, user, password: 'secret' });
+    };
+    const { data } = await prepare();
+    try {
+      // Only root needs another place for it: everyone else's PostgreSQL runs as themselves.
+      expect(data.startsWith(closed)).toBe(user === undefined);
+      expect(await mayEnter(user, data)).toBe(true);
+      const made = (await stat(join(data, 'PG_VERSION'))).mtimeMs;
+      expect((await prepare()).data).toBe(data);
+      expect((await stat(join(data, 'PG_VERSION'))).mtimeMs).toBe(made);
+      await rm(stateDir, { recursive: true });
+      expect((await prepare()).data).toBe(data);
+      expect((await stat(join(data, 'PG_VERSION'))).mtimeMs).not.toBe(made);
+    } finally {
+      await rm(closed, { recursive: true, force: true });
+      await rm(dirname(data), { recursive: true, force: true });
+      await rm(`${dirname(data)}.owner`, { force: true });
+    }
   });
 });

@@ -157,7 +157,9 @@ describe('ports', () => {
     notices.length = 0;
     const second = await choosePorts({}, { ...first, postgres }, check('one'), notice);
     expect(second).toEqual({ ...first, postgres: second.postgres });
-    expect(notices).toEqual([`port ${postgres} of last time is taken: PostgreSQL is at ${second.postgres} now`]);
+    expect(notices).toEqual([
+      `PostgreSQL: port ${postgres} of last time is taken, now ${second.postgres} (--postgres-port)`,
+    ]);
   });
 
   test('a port of another stack is left alone although nobody listens there', async () => {
