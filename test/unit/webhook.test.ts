@@ -2,13 +2,20 @@ import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { request } from 'node:http';
 import { connect } from 'node:net';
+import { fileURLToPath } from 'node:url';
 import { defaultPayloadConverter } from '@temporalio/common';
 import { decodeTypedSearchAttributes } from '@temporalio/common/lib/converter/payload-search-attributes.js';
+import { bundleWorkflowCode, DefaultLogger } from '@temporalio/worker';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { PullRequestEvent } from '../../src/domain/pull-request.ts';
+import { searchAttributes } from '../../src/domain/search-attributes.ts';
 import { type PullRequestFacts, pullRequestPayload } from '../../src/github/payload.ts';
 import { connectTemporal, type Temporal } from '../../src/temporal/connection.ts';
-import { ensureSearchAttributes, missingSearchAttributes } from '../../src/temporal/search-attributes.ts';
+import {
+  createThemByHand,
+  ensureSearchAttributes,
+  missingSearchAttributes,
+} from '../../src/temporal/search-attributes.ts';
 import { exampleEvents, examplesOf, signedDelivery } from '../support/payloads.ts';
 import { type TemporalServer, temporalServer } from '../support/temporal-server.ts';
 import { secret, startTestWebhook, type TestWebhook } from '../support/webhook.ts';
@@ -297,6 +304,9 @@ describe('what is refused', () => {
     socket.end(body.slice(0, body.length / 2));
     socket.resume();
     await once(socket, 'close');
+    await expect
+      .poll(() => webhook.logs.filter((line) => line.delivery === 'de11-cut'))
+      .toMatchObject([{ result: 'broken-off' }]);
     expect(await signals(`preview/acme/shop/${cut.number}`)).toEqual([]);
     expect((await webhook.post('pull_request', payload())).status).toBe(202);
   });
@@ -363,6 +373,21 @@ describe('search attributes', () => {
     await Promise.all(Array.from({ length: 5 }, () => ensureSearchAttributes(connection, namespace)));
     expect(await missingSearchAttributes(connection, namespace)).toEqual([]);
     await ensureSearchAttributes(connection, namespace);
+  });
+
+  test('may be used by workflow code', async () => {
+    const workflowsPath = fileURLToPath(new URL('../../src/domain/search-attributes.ts', import.meta.url));
+    const { code } = await bundleWorkflowCode({ workflowsPath, logger: new DefaultLogger('ERROR') });
+    expect(code).toContain('TektonSlug');
+  });
+
+  test('where an operator has to create them, the commands are told', () => {
+    expect(createThemByHand('prod.acme', [searchAttributes.repo, searchAttributes.pr])).toBe(
+      `Temporal does not let this service create search attributes in the namespace "prod.acme". Create them once:
+  temporal operator search-attribute create --namespace prod.acme --name TektonRepo --type Keyword --name TektonPr --type Int
+or, on Temporal Cloud:
+  tcld namespace search-attributes add --namespace prod.acme --sa "TektonRepo=Keyword" --sa "TektonPr=Int"`,
+    );
   });
 });
 
