@@ -34,10 +34,14 @@ export async function upsertStickyComment(
   const octokit = await github.octokit();
   const found = (await readKnown(octokit, comment, signal)) ?? (await search(octokit, github, comment, signal));
   if (found !== undefined) {
-    if (normal(found.body) !== normal(body)) {
+    if (normal(found.body) === normal(body)) return found.id;
+    try {
       await octokit.rest.issues.updateComment({ owner, repo, comment_id: found.id, body, request: { signal } });
+      return found.id;
+    } catch (error) {
+      // Deleted a moment ago.
+      if (statusOf(error) !== 404) throw error;
     }
-    return found.id;
   }
   if (!comment.create) return undefined;
   // Not tried again at once: an answer that was lost may have made it, and only a new search would know.

@@ -61,7 +61,10 @@ export function createGitHub(
   const app = new App({ appId, privateKey: readFileSync(privateKeyPath, 'utf8'), Octokit: Client });
   let installed: Promise<Octokit> | undefined;
   const octokit = () => {
-    installed ??= app.getInstallationOctokit(installationId);
+    installed ??= app.getInstallationOctokit(installationId).catch((error: unknown) => {
+      installed = undefined;
+      throw error;
+    });
     return installed;
   };
   return {

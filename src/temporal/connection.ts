@@ -1,5 +1,5 @@
-import { Client, Connection, type ConnectionOptions } from '@temporalio/client';
-import { loadClientConnectConfig } from '@temporalio/envconfig';
+import { Client, Connection } from '@temporalio/client';
+import { type ClientConnectConfig, loadClientConnectConfig } from '@temporalio/envconfig';
 
 export interface Temporal {
   connection: Connection;
@@ -9,7 +9,17 @@ export interface Temporal {
   address: string;
 }
 
+export interface TemporalOptions {
+  /** For a client's `Connection` and a worker's `NativeConnection` alike. */
+  options: Pick<ClientConnectConfig['connectionOptions'], 'address' | 'tls' | 'apiKey' | 'metadata'>;
+  namespace: string;
+  address: string;
+}
+
 export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** gRPC's own limit is two minutes: far too long to stay away from a Temporal that has come back. */
+const channelArgs = { 'grpc.initial_reconnect_backoff_ms': 200, 'grpc.max_reconnect_backoff_ms': 2_000 };
 
 /**
  * Where Temporal is, by Temporal's own environment configuration (`TEMPORAL_ADDRESS`, `TEMPORAL_NAMESPACE`, `TEMPORAL_TLS…`,
@@ -18,19 +28,12 @@ export type Environment = Readonly<Record<string, string | undefined>>;
  *
  * @throws Error that names the variable when one is ill-formed
  */
-export function temporalOptions(env: Environment): { options: ConnectionOptions; namespace: string; address: string } {
+export function temporalOptions(env: Environment): TemporalOptions {
   const set = Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined);
   const { connectionOptions, namespace } = loadClientConnectConfig({ overrideEnvVars: Object.fromEntries(set) });
   const { address = 'localhost:7233', tls, apiKey, metadata } = connectionOptions;
   return {
-    options: {
-      address,
-      tls,
-      apiKey,
-      metadata,
-      // gRPC's own limit is two minutes: far too long to stay away from a Temporal that has come back.
-      channelArgs: { 'grpc.initial_reconnect_backoff_ms': 200, 'grpc.max_reconnect_backoff_ms': 2_000 },
-    },
+    options: { address, tls, apiKey, metadata },
     namespace: namespace ?? 'default',
     address,
   };
@@ -44,7 +47,7 @@ export function temporalOptions(env: Environment): { options: ConnectionOptions;
 export async function connectTemporal(env: Environment): Promise<Temporal> {
   const { options, ...where } = temporalOptions(env);
   try {
-    return withClient(await Connection.connect(options), where);
+    return withClient(await Connection.connect({ ...options, channelArgs }), where);
   } catch (cause) {
     throw new Error(
       `Temporal does not answer at ${where.address} (${reason(cause)}). Start it, or set TEMPORAL_ADDRESS.`,
@@ -56,7 +59,7 @@ export async function connectTemporal(env: Environment): Promise<Temporal> {
 /** A connection that is made by the first call and again whenever it was lost; never fails by itself. */
 export function lazyTemporal(env: Environment): Temporal {
   const { options, ...where } = temporalOptions(env);
-  return withClient(Connection.lazy(options), where);
+  return withClient(Connection.lazy({ ...options, channelArgs }), where);
 }
 
 function withClient(connection: Connection, where: { namespace: string; address: string }): Temporal {

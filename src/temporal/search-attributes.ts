@@ -6,7 +6,13 @@ const wanted = Object.values(searchAttributes);
 type Wanted = (typeof wanted)[number];
 
 /** gRPC's names for the answers told apart below. */
-const status = { alreadyExists: 6, permissionDenied: 7, unimplemented: 12, unauthenticated: 16 } as const;
+const status = {
+  invalidArgument: 3,
+  alreadyExists: 6,
+  permissionDenied: 7,
+  unimplemented: 12,
+  unauthenticated: 16,
+} as const;
 
 /**
  * Creates the search attributes that the namespace lacks. Safe to call again and by several services at once.
@@ -41,7 +47,7 @@ export async function missingSearchAttributes(connection: Connection, namespace:
   try {
     present = (await connection.operatorService.listSearchAttributes({ namespace })).customAttributes ?? {};
   } catch (error) {
-    if (isRefused(error)) throw new Error(createThemByHand(namespace, wanted), { cause: error });
+    if (isRefused(error)) return missingByQuery(connection, namespace);
     throw error;
   }
   const wrong = wanted.filter((key) => present[key.name] !== undefined && present[key.name] !== indexedType(key));
@@ -52,6 +58,23 @@ export async function missingSearchAttributes(connection: Connection, namespace:
     );
   }
   return wanted.filter((key) => present[key.name] === undefined);
+}
+
+/** Where the operator's service is closed to us: a query that names an attribute which is not there is refused. */
+async function missingByQuery(connection: Connection, namespace: string): Promise<Wanted[]> {
+  const known = await Promise.all(
+    wanted.map(async (key) => {
+      const query = `${key.name} = ${key.type === 'INT' ? '0' : "''"}`;
+      try {
+        await connection.workflowService.countWorkflowExecutions({ namespace, query });
+        return true;
+      } catch (error) {
+        if (isGrpcServiceError(error) && error.code === status.invalidArgument) return false;
+        throw error;
+      }
+    }),
+  );
+  return wanted.filter((_, n) => !known[n]);
 }
 
 /** What an operator is told where the services may not create search attributes. */

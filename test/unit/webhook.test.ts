@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { request } from 'node:http';
 import { connect } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import type { Connection } from '@temporalio/client';
 import { defaultPayloadConverter } from '@temporalio/common';
 import { decodeTypedSearchAttributes } from '@temporalio/common/lib/converter/payload-search-attributes.js';
 import { bundleWorkflowCode, DefaultLogger } from '@temporalio/worker';
@@ -373,6 +374,22 @@ describe('search attributes', () => {
     await Promise.all(Array.from({ length: 5 }, () => ensureSearchAttributes(connection, namespace)));
     expect(await missingSearchAttributes(connection, namespace)).toEqual([]);
     await ensureSearchAttributes(connection, namespace);
+  });
+
+  test("Temporal Cloud's way: the operator's service is closed; what is missing is seen all the same", async () => {
+    const refused = () => Promise.reject(Object.assign(new Error('refused'), { code: 7, details: '', metadata: {} }));
+    const connection: Connection = Object.create(temporal.connection, {
+      operatorService: { value: { listSearchAttributes: refused, addSearchAttributes: refused } },
+    });
+    await ensureSearchAttributes(connection, 'default');
+    const namespace = `c${Date.now()}`;
+    const day = { seconds: 86_400 as unknown as Long };
+    await connection.workflowService.registerNamespace({ namespace, workflowExecutionRetentionPeriod: day });
+    await expect
+      .poll(() => ensureSearchAttributes(connection, namespace).catch((error: Error) => error.message), {
+        timeout: 15_000,
+      })
+      .toMatch(/tcld namespace search-attributes add .*TektonRepo.*TektonSha/);
   });
 
   test('may be used by workflow code', async () => {
