@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { hostLayout } from '../host/layout.ts';
+import { createMachineClaims } from '../host/machine-claims.ts';
 import { type Stack, startStack } from '../stack/stack.ts';
 import { withTemporal } from './connection.ts';
 import { createNarrator } from './demo/narrator.ts';
@@ -72,6 +73,8 @@ async function demo(args: string[]): Promise<number> {
     );
   }
   await rm(folder, { recursive: true, force: true });
+  const claims = createMachineClaims();
+  for (const kind of ['port', 'subnet'] as const) await claims.releaseAll(kind, join(folder, 'state'));
   if (interrupted.signal.aborted) {
     narrator.say('stopped; everything it made is removed');
     return options.keep && wrong.length === 0 ? 0 : 130;

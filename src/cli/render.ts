@@ -109,7 +109,7 @@ export function renderStatus(status: PreviewStatus, now: number): string[] {
       ['container', status.deployments.map((d) => `${d.container} (${d.state}, ${shortSha(d.sha)})`).join(', ')],
       ...reasonFields(failureOf(status), status.slug),
     ]),
-    ...(status.steps.length > 0 ? ['', `attempt ${status.attempt}`, ...renderSteps(status.steps, now)] : []),
+    ...(status.steps.length > 0 ? ['', stepsTitle(status), ...renderSteps(status.steps, now)] : []),
   ];
 }
 
@@ -181,17 +181,21 @@ export function renderFailure(status: PreviewStatus): string[] {
       ? [`Commit ${shortSha(status.servedSha)} keeps serving at ${status.url}`]
       : [];
   return [
-    `${status.slug} ${status.phase === 'live' ? 'could not be updated' : `is ${status.phase}`}: ${
-      reason ? reasonText(reason) : phases[status.phase]
-    }`,
+    `${status.slug} ${failureVerb(status)}: ${reason ? reasonText(reason) : phases[status.phase]}`,
     ...tailLines(reason),
     ...stays,
     ...nextWords(status),
   ];
 }
 
+function failureVerb({ phase, lastAttempt }: PreviewStatus): string {
+  if (phase === 'live') return 'could not be updated';
+  return phase !== 'stuck' && lastAttempt?.outcome === 'failed' ? 'failed' : `is ${phase}`;
+}
+
 /** Why the preview is as it is, or why its newest attempt failed while an older commit serves. */
 function failureOf(status: PreviewStatus): FailureReason | undefined {
+  if (status.phase === 'gone') return undefined;
   if (status.reason) return status.reason;
   return status.lastAttempt?.outcome === 'failed' ? status.lastAttempt.reason : undefined;
 }
@@ -210,6 +214,10 @@ function nextWords(status: PreviewStatus): string[] {
   }
   const next = failureOf(status)?.next;
   return next ? [next.replaceAll('<slug>', status.slug)] : [];
+}
+
+function stepsTitle({ phase, attempt }: PreviewStatus): string {
+  return phase === 'destroying' || phase === 'gone' ? 'Steps of its end' : `Steps of attempt ${attempt}`;
 }
 
 function phaseWords(status: PreviewStatus): string {

@@ -83,7 +83,7 @@ hello-42   live
   host       box
   container  pabcdefghij (serving, 11111111)
 
-attempt 1
+Steps of attempt 1
   ✓ build closure  1.2 s
   ✓ allocate slot  12 ms
 `));
@@ -100,7 +100,7 @@ hello-42   failed
              | red bell
   next       Read the log: tekton preview logs hello-42 --build.
 
-attempt 1
+Steps of attempt 1
   ✗ build closure  900 ms  npm ended with exit code 1.
   ↶ end the build  3 ms  undone
 `));
@@ -179,7 +179,7 @@ What happened
 describe('what goes to stderr after a failure', () => {
   test('of a first deployment', () =>
     expect(text(renderFailure(failed))).toBe(`
-hello-42 is failed: BuildFailed: npm ended with exit code 1.
+hello-42 failed: BuildFailed: npm ended with exit code 1.
   | npm error missing script
   | red bell
 Read the log: tekton preview logs hello-42 --build.

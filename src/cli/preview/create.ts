@@ -49,7 +49,12 @@ async function create(repository: string, branch: string | undefined, options: C
       client.workflow.executeUpdateWithStart(redeployUpdate, { args: [{}], startWorkflowOperation }),
     );
     const handle = client.workflow.getHandle(workflowId);
-    if (options.wait) return settleAttempt(client, handle, attempt, options);
+    if (options.wait) {
+      const status = await settleAttempt(client, handle, attempt, options);
+      if (slug && status.slug !== slug)
+        note(`Its slug is ${status.slug}: it had that one already, or "${slug}" was taken.`);
+      return;
+    }
     print(options, { workflowId, attempt }, []);
     note(`Accepted as attempt ${attempt}. Follow it: tekton preview status ${describeSource(source)}`);
   });

@@ -6,10 +6,16 @@ import { renderFailure } from '../render.ts';
 import { readStatus } from '../resolve.ts';
 
 /** Follows attempt `attempt` to its end, then prints the URL (stdout), or the reason (stderr, exit 1). */
-export async function settleAttempt(client: Client, handle: WorkflowHandle, attempt: number, options: DataOptions) {
+export async function settleAttempt(
+  client: Client,
+  handle: WorkflowHandle,
+  attempt: number,
+  options: DataOptions,
+): Promise<PreviewStatus> {
   const { ok, status } = await followPreview(client, handle, attemptOver(attempt));
   if (ok || options.json) print(options, status, [status.url ?? '']);
   if (!ok) fail(status);
+  return status;
 }
 
 /** Follows a destroy until nothing is left. */
