@@ -299,12 +299,13 @@ describe('pure parts', () => {
       addresses(row('0'.repeat(32)), row(`${'0'.repeat(24)}01000000`), row('0000000000000000FFFF00000301647F')),
     ).toEqual(['::', '::1', '127.100.1.3']);
     expect(addresses(row('000080FE00000000FF005450B30AF0FE'))).toEqual(['fe80::5054:ff:fef0:ab3']);
-    expect(parseStat('7 (a) b) (c) S 1 7 6 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 99 1 1')).toEqual({
+    expect(parseStat('7 (a) b) (c) S 1 7 6 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 99 4096 1')).toEqual({
       pid: 7,
       ppid: 1,
       pgid: 7,
       sid: 6,
       start: 99,
+      size: 4096,
     });
     expect(parseStat('7 (a) Z 1 7 6 0')).toBeUndefined();
   });

@@ -10,7 +10,7 @@ import { hostLayout } from '../../src/host/layout.ts';
 import { createMachineClaims } from '../../src/host/machine-claims.ts';
 import { createMirror } from '../../src/host/mirror.ts';
 import { createLocalRuntime, type LocalRuntimeOptions } from '../../src/runtime/local/index.ts';
-import { allProcs, environOf } from '../../src/runtime/local/proc.ts';
+import { takeSnapshot } from '../../src/runtime/local/proc.ts';
 import type { Runtime, Step } from '../../src/runtime/runtime.ts';
 
 export const step = (signal = new AbortController().signal, said: string[] = []): Step => ({
@@ -133,7 +133,8 @@ export async function ask(address: string): Promise<Answer> {
 
 /** Pids of all processes in whose environment the text stands. */
 export function marked(text: string): number[] {
-  return allProcs()
-    .filter((proc) => [...environOf(proc.pid)].some(([name, value]) => `${name}=${value}`.includes(text)))
+  const now = takeSnapshot();
+  return now.procs
+    .filter(({ pid }) => [...now.environ(pid)].some(([name, value]) => `${name}=${value}`.includes(text)))
     .map((proc) => proc.pid);
 }

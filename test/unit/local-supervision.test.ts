@@ -168,6 +168,47 @@ describe('the worker', () => {
     expect((await next.services(name))[0]?.restarts).toBe(0);
   });
 
+  test('stops what is half-way too: that is no failure of the app, it may be tried again', async () => {
+    const slow = await rig.commit({ 'package.json': { scripts: { build: 'echo; sleep 1000', start: 'x' } } });
+    const setup = await rig.commit({ Procfile: 'setup: echo begun; sleep 1000\nweb: sleep 1000' });
+    const reasons = [rig.runtime.buildClosure(slow, step()), rig.up(rig.runtime, setup)].map((promise) =>
+      promise.then(
+        () => 'done',
+        (error) => [error.type, error.nonRetryable],
+      ),
+    );
+    await until(() => marked(`/${slow.container}:build`).length > 0);
+    await until(async () => (await rig.runtime.tail(setup.container, 5)).includes('begun'));
+    await rig.runtime.stopAll();
+    expect(await Promise.all(reasons)).toEqual([
+      ['ContainerFailed', false],
+      ['ContainerFailed', false],
+    ]);
+    expect([...marked(`/${slow.container}:build`), ...marked(`/${setup.container}`)]).toEqual([]);
+  });
+
+  test('what an attempt left that belongs to no service is killed when services start; a shell stays', async () => {
+    const deployment = await rig.commit({ Procfile: 'web: exec node s.js', 's.js': server() });
+    await rig.up(rig.runtime, deployment);
+    const name = deployment.container;
+    const { pid } = await ask(await upstream(rig.runtime, name));
+    const { env, cwd } = await rig.runtime.shell(name);
+    const shell = spawn('sleep', ['1000'], { env, cwd, stdio: 'ignore', detached: true });
+    const stray = spawn('sleep', ['1000'], {
+      env: { ...env, TEKTON_SPAWN: 'web-old' },
+      cwd,
+      stdio: 'ignore',
+      detached: true,
+    });
+    const gone = once(stray, 'exit');
+    await rig.runtime.close();
+    const next = rig.open();
+    await next.recover();
+    expect(await gone).toEqual([null, 'SIGTERM']);
+    expect(readProc(shell.pid ?? 0)).toBeDefined();
+    expect((await ask(await upstream(next, name))).pid).toBe(pid);
+  });
+
   test('a process of another start under a used-again pid is never taken for the service', async () => {
     const deployment = await rig.commit({ Procfile: 'web: exec node s.js', 's.js': server() });
     await rig.up(rig.runtime, deployment);

@@ -14,7 +14,7 @@ import { buildCommands, readDeclared } from './declared.ts';
 import { buildEnvironment, buildMarker, type Machine, marker } from './environment.ts';
 import { note, tellingLines } from './logs.ts';
 import { buildLogPath } from './paths.ts';
-import { allProcs, endProcs, environOf, findProcs, isAlive, readProc } from './proc.ts';
+import { endProcs, findProcs, isAlive, readProc, takeSnapshot } from './proc.ts';
 import type { Command } from './record.ts';
 import { describeEnd, runToEnd } from './spawn.ts';
 
@@ -31,6 +31,8 @@ export interface Closures {
   find(deployment: DeploymentRef): Promise<Closure | undefined>;
   /** Ends the build of a container, whoever runs it; done when nothing of it runs. */
   abort(container: string): Promise<void>;
+  /** Ends every build of this worker with the reason given. */
+  abortAll(reason: Error): Promise<void>;
   commandsOf(path: string): Promise<Command[]>;
   /** Kills the builds of workers that are dead. */
   endOrphans(): Promise<void>;
@@ -219,20 +221,31 @@ export function createClosures(options: {
       }
     },
 
+    async abortAll(reason) {
+      await Promise.all(
+        [...running.values()].map(async ({ abort, over }) => {
+          abort.abort(reason);
+          await over.catch(() => {});
+        }),
+      );
+    },
+
     async commandsOf(path) {
       const text = await readOrUndefined(join(path, 'closure.json'));
       return text === undefined ? [] : (JSON.parse(text) as ClosureFile).commands;
     },
 
     async endOrphans() {
-      const orphans = () =>
-        allProcs().filter((proc) => {
-          const environ = environOf(proc.pid);
+      const orphans = () => {
+        const now = takeSnapshot();
+        return now.procs.filter((proc) => {
+          const environ = now.environ(proc.pid);
           const of = environ.get(marker.container);
           if (!of?.startsWith(`${machine.stateId}/`) || !of.endsWith(':build')) return false;
           const [pid, start] = (environ.get(marker.builder) ?? '').split(':').map(Number);
           return !isAlive({ pid: pid ?? 0, start: start ?? 0 });
         });
+      };
       const ended = await endProcs(orphans, 0);
       if (ended > 0) logger.info({ processes: ended }, 'killed what was left of builds of a dead worker');
     },

@@ -155,7 +155,8 @@ async function npmStart(tree: string, packageJson: PackageJson | undefined): Pro
       "package.json: no 'start' script, and there is no Procfile: nothing says what to run.",
     );
   }
-  return ['npm', 'start'];
+  // In a fresh home npm would look for a newer npm at every start.
+  return ['npm', 'start', '--no-update-notifier'];
 }
 
 /** Reads the parts of a package.json that matter here; throws InvalidMeta when it is none. */

@@ -3,32 +3,30 @@
  * detached from the worker and write straight into their logs, so they outlive it; the record in the folder says what should run,
  * and the next worker takes over from there.
  */
-import { createHash } from 'node:crypto';
-import { accessSync, constants, mkdirSync, realpathSync } from 'node:fs';
-import { access, chmod, cp, mkdir, readdir, rename } from 'node:fs/promises';
-import { userInfo } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { chmod, mkdir, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { failure } from '../../activities/failure.ts';
 import { declaredPorts, type PreviewMeta, servicePort } from '../../domain/meta.ts';
-import type { InventoryItem, Upstream } from '../../domain/preview.ts';
-import { isMissing, readOrUndefined, withLock, writeAtomic } from '../../host/files.ts';
+import type { InventoryItem } from '../../domain/preview.ts';
+import { readOrUndefined, withLock, writeAtomic } from '../../host/files.ts';
 import type { HostLayout } from '../../host/layout.ts';
 import { createMachineClaims, type MachineClaims } from '../../host/machine-claims.ts';
 import type { Mirror } from '../../host/mirror.ts';
-import { runGroup } from '../../host/process-group.ts';
 import type { ContainerStatus, Runtime, Step } from '../runtime.ts';
 import { closureTree, createClosures, removeTree } from './closures.ts';
+import { copySecrets, copySource, exists } from './contents.ts';
 import { onceCommands } from './declared.ts';
 import { formatEnvFile, parseEnvFile } from './env-file.ts';
-import { containerMarker, type Machine, marker, processEnvironment, standardPath } from './environment.ts';
-import { chooseListener, isV6Only, type Listener, readListeners, socketInodes, upstreamAddress } from './listeners.ts';
+import { containerMarker, type Machine, marker, processEnvironment } from './environment.ts';
 import { enforceQuota, lastLines, listLogs, logQuota, note, readTail, tellingLines } from './logs.ts';
+import { describeMachine, firstExecutable } from './machine.ts';
 import { appLogPath, containerPaths, logFolder } from './paths.ts';
-import { allProcs, endProcs, environOf, findProcs, isAlive, type Proc, type ProcId } from './proc.ts';
+import { endProcs, findProcs, isAlive, type Proc, type ProcId, takeSnapshot } from './proc.ts';
 import { type ContainerFile, listRecords, readRecord, writeRecord } from './record.ts';
 import { describeEnd, runToEnd } from './spawn.ts';
 import { createSupervisor } from './supervisor.ts';
+import { findUpstreams } from './upstreams.ts';
 
 export interface LocalRuntimeOptions {
   layout: HostLayout;
@@ -43,7 +41,7 @@ export interface LocalRuntimeOptions {
 }
 
 /** How often logs are held to their quota. */
-const quotaEveryMs = 2000;
+const quotaEveryMs = 5000;
 
 /** Makes the runtime; starts nothing. A worker calls `recover` once; others (the CLI) only read. */
 export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
@@ -106,50 +104,12 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
   }
 
   /** Every process of a container: by marker, descent, session and working folder. */
-  function processesOf(name: string, record: ContainerFile | undefined): Proc[] {
+  function processesOf(name: string, record: ContainerFile | undefined, snapshot = takeSnapshot()): Proc[] {
     const known = Object.values(record?.processes ?? {}).flatMap(({ pid, start }): ProcId[] =>
       pid !== undefined && start !== undefined ? [{ pid, start }] : [],
     );
-    return findProcs({
-      environ: { [marker.container]: containerMarker(machine, name) },
-      known,
-      folder: containerPaths(layout, name).root,
-    });
-  }
-
-  async function copySource(record: ContainerFile, closurePath: string, step: Step): Promise<void> {
-    const { app } = containerPaths(layout, record.name);
-    const temp = `${app}.tmp`;
-    await removeTree(temp);
-    await mkdir(temp, { recursive: true });
-    // The app may write into its copy, so no hard links; where the file system can, blocks are shared.
-    const argv = ['cp', '-a', '--reflink=auto', '--', `${closureTree(closurePath)}/.`, temp] as const;
-    const { exitCode, stderr } = await runGroup(argv, {
-      env: { PATH: machine.path, LC_ALL: 'C' },
-      signal: step.signal,
-    });
-    if (exitCode !== 0) {
-      throw failure(
-        'ContainerFailed',
-        `The source could not be copied into ${record.name}: ${lastLines(stderr, 2).join('; ')}`,
-      );
-    }
-    await removeTree(app);
-    await rename(temp, app);
-  }
-
-  async function copyClaudeSecrets(name: string): Promise<void> {
-    const { claudeCreds } = containerPaths(layout, name);
-    await mkdir(claudeCreds, { recursive: true, mode: 0o700 });
-    const names = await readdir(layout.claudeSecrets).catch((error) => {
-      if (isMissing(error)) return [];
-      throw error;
-    });
-    for (const file of names) {
-      const to = join(claudeCreds, file);
-      await cp(join(layout.claudeSecrets, file), to, { recursive: true, dereference: true });
-      await tighten(to);
-    }
+    const environ = { [marker.container]: containerMarker(machine, name) };
+    return findProcs({ environ, known, folder: containerPaths(layout, name).root }, snapshot);
   }
 
   async function holdLogsToQuota(): Promise<void> {
@@ -206,7 +166,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
             for (const port of kind === 'agent' ? [] : declaredPorts(closure.meta)) {
               ports[port] = await claims.claimPort(paths.folder);
             }
-            if (kind === 'agent') await copyClaudeSecrets(name);
+            if (kind === 'agent') await copySecrets(layout.claudeSecrets, paths.claudeCreds);
             await writeRecord(layout, {
               name,
               owner,
@@ -247,7 +207,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
             const path = (await exists(closureTree(closure.path)))
               ? closure.path
               : (await closures.build(deployment, inner)).path;
-            await copySource(record, path, inner);
+            await copySource(path, containerPaths(layout, name).app, machine.path, inner);
             const commands = await closures.commandsOf(path);
             await change(name, (now) => {
               now.closurePath = path;
@@ -331,21 +291,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
     async upstreams(name, ports) {
       const record = await readRecord(layout, name);
       if (!record) return [];
-      const wanted = new Map(ports.map((port) => [port, record.ports[port] ?? port]));
-      const numbers = new Set([...wanted].flat());
-      const all = readListeners();
-      const candidates = all.filter((listener) => numbers.has(listener.port));
-      // The usual answer while an app boots; it costs no look at any process.
-      if (candidates.length === 0) return [];
-      const inodes = new Set<number>();
-      for (const proc of processesOf(name, record)) for (const inode of socketInodes(proc.pid)) inodes.add(inode);
-      const own = candidates.filter((listener) => inodes.has(listener.inode));
-      const found: Upstream[] = [];
-      for (const [declared, real] of wanted) {
-        const listener = chooseListener(own, { declared, real, slotAddress: record.slot.address });
-        if (listener) found.push({ port: declared, address: await addressOf(listener, all, record.slot.address) });
-      }
-      return found;
+      return await findUpstreams(record, ports, () => processesOf(name, record));
     },
 
     async tail(name, lines) {
@@ -436,6 +382,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
     },
 
     async inventory(owner) {
+      const now = takeSnapshot();
       const items: InventoryItem[] = [];
       const processes = new Map<number, InventoryItem>();
       const addProcess = (pid: number, container: string, kind: 'process' | 'build') =>
@@ -443,18 +390,16 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
       for (const record of (await listRecords(layout)).filter((one) => one.owner === owner)) {
         items.push({ kind: 'container', name: record.name });
         for (const port of Object.values(record.ports)) items.push({ kind: 'port', name: String(port) });
-        for (const proc of processesOf(record.name, record)) addProcess(proc.pid, record.name, 'process');
+        for (const proc of processesOf(record.name, record, now)) addProcess(proc.pid, record.name, 'process');
       }
       // And those whose container has no record (any more).
-      for (const proc of allProcs()) {
-        const environ = environOf(proc.pid);
-        const of = environ.get(marker.container);
-        if (environ.get(marker.owner) !== owner || !of?.startsWith(`${machine.stateId}/`)) continue;
+      for (const { pid } of findProcs({ environ: { [marker.owner]: owner } }, now)) {
+        const of = now.environ(pid).get(marker.container);
+        if (!of?.startsWith(`${machine.stateId}/`)) continue;
         const kind = of.endsWith(':build') ? 'build' : 'process';
-        addProcess(proc.pid, of.slice(machine.stateId.length + 1).replace(/:build$/, ''), kind);
+        addProcess(pid, of.slice(machine.stateId.length + 1).replace(/:build$/, ''), kind);
       }
-      items.push(...processes.values());
-      return items;
+      return [...items, ...processes.values()];
     },
 
     // Processes of the local runtime share the host's loopback.
@@ -463,6 +408,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
     async recover() {
       await mkdir(layout.containers, { recursive: true });
       await closures.endOrphans();
+      const leftovers = takeSnapshot();
       for (const record of await listRecords(layout)) {
         if (record.desired !== 'running') continue;
         try {
@@ -471,7 +417,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
               now.halted = false;
             }),
           );
-          await supervisor.bringUp(record.name);
+          await supervisor.bringUp(record.name, leftovers);
         } catch (error) {
           // One that can't be brought back must not keep the others down; its preview's own workflow will see it.
           logger.error({ container: record.name, err: error }, `${record.name} could not be brought back`);
@@ -489,6 +435,10 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
     async stopAll() {
       clearInterval(quotaTimer);
       quotaTimer = undefined;
+      // What is cut short is no failure of the app's: it may be tried again.
+      const stopping = failure('ContainerFailed', 'The host is stopping; it is tried again when it is back.');
+      for (const steps of underWay.values()) for (const controller of steps) controller.abort(stopping);
+      await closures.abortAll(stopping);
       await Promise.all(
         (await listRecords(layout)).map(async ({ name }) => {
           await lock(name, async () => {
@@ -504,37 +454,6 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
       );
     },
   };
-}
-
-function describeMachine(layout: HostLayout): Machine {
-  mkdirSync(layout.root, { recursive: true });
-  const stateId = createHash('sha256').update(realpathSync(layout.root)).digest('hex').slice(0, 10);
-  const npm = (process.env.PATH ?? '')
-    .split(delimiter)
-    .filter((folder) => folder.startsWith('/'))
-    .map((folder) => join(folder, 'npm'))
-    .find((path) => firstExecutable([path]));
-  return { stateId, path: standardPath(process.execPath, npm), user: userName() };
-}
-
-function userName(): string {
-  try {
-    return userInfo().username;
-  } catch {
-    // A uid that no passwd entry names.
-    return 'preview';
-  }
-}
-
-function firstExecutable(paths: string[]): string | undefined {
-  return paths.find((path) => {
-    try {
-      accessSync(path, constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
 }
 
 function servicePortsOf(meta: PreviewMeta): Record<string, number> {
@@ -564,11 +483,6 @@ function runs(machine: Machine, name: string, process: ContainerFile['processes'
   return findProcs({ environ }).length > 0;
 }
 
-async function addressOf(listener: Listener, all: Listener[], slotAddress: string): Promise<string> {
-  const v6only = listener.address === '::' && (await isV6Only(listener, all, slotAddress));
-  return upstreamAddress(listener, slotAddress, v6only);
-}
-
 /** The label under which a container that is gone has left logs. */
 async function labelOfLogs(layout: HostLayout, name: string): Promise<string | undefined> {
   const labels = await readdir(layout.logs).catch(() => []);
@@ -576,18 +490,4 @@ async function labelOfLogs(layout: HostLayout, name: string): Promise<string | u
     if ((await listLogs(join(layout.logs, label))).some((file) => file.name.startsWith(`${name}-`))) return label;
   }
   return undefined;
-}
-
-async function exists(path: string): Promise<boolean> {
-  return await access(path).then(
-    () => true,
-    () => false,
-  );
-}
-
-/** Files 0600, folders 0700. */
-async function tighten(path: string): Promise<void> {
-  const entries = await readdir(path, { withFileTypes: true }).catch(() => undefined);
-  await chmod(path, entries ? 0o700 : 0o600);
-  for (const entry of entries ?? []) await tighten(join(path, entry.name));
 }

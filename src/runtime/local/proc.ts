@@ -12,6 +12,8 @@ export interface Proc {
   sid: number;
   /** Clock ticks since boot: with the pid, it names one process for ever. */
   start: number;
+  /** Bytes of address space; a thread of the kernel has none. */
+  size: number;
 }
 
 /** A process named for good: a pid may be used again, a pid with its start time is not. */
@@ -30,6 +32,7 @@ export function parseStat(text: string): Proc | undefined {
     pgid: Number(pgid),
     sid: Number(sid),
     start: Number(fields[19]),
+    size: Number(fields[20]),
   };
 }
 
@@ -46,16 +49,30 @@ export function isAlive(id: ProcId): boolean {
   return readProc(id.pid)?.start === id.start;
 }
 
-/** Every process that runs now. Synchronous on purpose: about 20 µs a process, and a consistent picture. */
-export function allProcs(): Proc[] {
+/** Every process at one moment. Its environments are read when first asked for, then kept. */
+export interface Snapshot {
+  procs: Proc[];
+  environ(pid: number): Map<string, string>;
+}
+
+/** Looks at all processes now. Synchronous on purpose: some 20 µs a process, and a consistent picture. */
+export function takeSnapshot(): Snapshot {
   const procs: Proc[] = [];
   for (const name of readdirSync('/proc')) {
     const pid = Number(name);
     if (!Number.isInteger(pid)) continue;
     const proc = readProc(pid);
-    if (proc) procs.push(proc);
+    if (proc && proc.size > 0) procs.push(proc);
   }
-  return procs;
+  const environs = new Map<number, Map<string, string>>();
+  return {
+    procs,
+    environ(pid) {
+      const known = environs.get(pid) ?? environOf(pid);
+      environs.set(pid, known);
+      return known;
+    },
+  };
 }
 
 /** A process's environment as it was started with; empty when it may not be read. */
@@ -92,8 +109,8 @@ export interface ProcQuery {
 }
 
 /** Finds the processes of a query. Never this process or one it descends from. */
-export function findProcs(query: ProcQuery): Proc[] {
-  const procs = allProcs();
+export function findProcs(query: ProcQuery, snapshot = takeSnapshot()): Proc[] {
+  const { procs } = snapshot;
   const spared = ancestry(procs, process.pid);
   const wanted = Object.entries(query.environ);
   const found = new Map<number, Proc>();
@@ -107,7 +124,7 @@ export function findProcs(query: ProcQuery): Proc[] {
   }
   for (const proc of procs) {
     if (found.has(proc.pid)) continue;
-    const environ = environOf(proc.pid);
+    const environ = snapshot.environ(proc.pid);
     if (wanted.length > 0 && wanted.every(([name, value]) => environ.get(name) === value)) {
       found.set(proc.pid, proc);
       if (proc.sid === proc.pid) sessions.add(proc.sid);

@@ -6,7 +6,7 @@ import type { HostLayout } from '../../host/layout.ts';
 import { containerMarker, type Machine, marker } from './environment.ts';
 import { note } from './logs.ts';
 import { appLogPath, containerPaths } from './paths.ts';
-import { endProcs, findProcs, isAlive, type Proc, type ProcId, readProc } from './proc.ts';
+import { endProcs, findProcs, isAlive, type Proc, type ProcId, readProc, type Snapshot, takeSnapshot } from './proc.ts';
 import { type Command, type ContainerFile, readRecord, type ServiceProcess, writeRecord } from './record.ts';
 import { describeEnd, type End, endOf, pause, spawnLogged } from './spawn.ts';
 
@@ -18,8 +18,13 @@ export function restartDelay(failures: number): number {
 }
 
 export interface Supervisor {
-  /** Makes sure each wanted service of the container runs and is watched: what still runs is adopted, the rest started. */
-  bringUp(name: string): Promise<void>;
+  /**
+   * Makes sure each wanted service of the container runs and is watched: what still runs is adopted, the rest started, and what belongs
+   * to neither is killed.
+   *
+   * @param snapshot taken since this worker began, to look for leftovers in; saves a look at every process for each container
+   */
+  bringUp(name: string, snapshot?: Snapshot): Promise<void>;
   /**
    * Stops watching a container's services; done when no loop will start anything any more. The processes stay. Whoever calls it must
    * not hold the container's lock: a loop may be waiting for it.
@@ -43,7 +48,7 @@ interface Running {
   daemon: boolean;
 }
 
-const pollMs = 250;
+const pollMs = 500;
 
 export function createSupervisor(options: {
   layout: HostLayout;
@@ -236,7 +241,7 @@ export function createSupervisor(options: {
       await Promise.all([...watches.keys()].map(letGo));
     },
 
-    async bringUp(name) {
+    async bringUp(name, snapshot) {
       const folder = containerPaths(layout, name).folder;
       const entries = await withLock(folder, async () => {
         const record = await readRecord(layout, name);
@@ -248,7 +253,7 @@ export function createSupervisor(options: {
             .filter((service) => !of.has(service))
             .map((service) => [service, adopt(record, service)] as const),
         );
-        await endStrays(record, of, adopted);
+        await endStrays(record, of, adopted, snapshot);
         for (const [service, running] of adopted) of.set(service, watch(name, service, running));
         return [...of.values()];
       });
@@ -261,6 +266,7 @@ export function createSupervisor(options: {
     record: ContainerFile,
     watched: Map<string, Watch>,
     adopted: Map<string, Running | undefined>,
+    snapshot: Snapshot | undefined,
   ): Promise<void> {
     const kept = new Set<string>(['shell']);
     for (const running of adopted.values()) if (running) kept.add(running.spawnId);
@@ -268,15 +274,17 @@ export function createSupervisor(options: {
       const spawnId = record.processes[service]?.spawnId;
       if (spawnId) kept.add(spawnId);
     }
-    const all = () => findProcs({ environ: { [marker.container]: containerMarker(machine, record.name) } });
-    const keptPids = () =>
-      new Set([...kept].flatMap((spawnId) => membersOf(record.name, spawnId)).map((proc) => proc.pid));
-    await endProcs(() => {
-      const found = all();
-      if (found.length === 0) return found;
-      const keep = keptPids();
-      return found.filter((proc) => !keep.has(proc.pid));
-    }, 1000);
+    const environ = { [marker.container]: containerMarker(machine, record.name) };
+    const strays = (now: Snapshot) => {
+      const found = findProcs({ environ }, now);
+      const ours = new Set<number>();
+      for (const spawnId of found.length > 0 ? kept : []) {
+        for (const proc of findProcs({ environ: { ...environ, [marker.spawn]: spawnId } }, now)) ours.add(proc.pid);
+      }
+      return found.filter((proc) => !ours.has(proc.pid));
+    };
+    if (snapshot && strays(snapshot).length === 0) return;
+    await endProcs(() => strays(takeSnapshot()), 1000);
   }
 }
 
