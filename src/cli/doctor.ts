@@ -5,8 +5,10 @@ import { Command } from 'commander';
 import { type Inspection, inspectComponents } from '../components/resolve.ts';
 import { unprivilegedUser } from '../components/unprivileged.ts';
 import { compareVersions } from '../components/version.ts';
+import { hostLayout } from '../host/layout.ts';
 import { isFree, type PortName, portTable } from '../stack/ports.ts';
-import { defaultStateDir, type FoundStack, readStack } from '../stack/record.ts';
+import { defaultStateDir, type FoundStack, readStack, serviceNames } from '../stack/record.ts';
+import { findLeftover, serviceFolders } from '../stack/supervise.ts';
 import { passedOverLine } from './up.ts';
 
 /** The least Node that runs Tekton; package.json says the same. */
@@ -46,13 +48,14 @@ export function doctorCommand(): Command {
 /** Looks at everything, and changes nothing. */
 export async function examine(stateDir: string): Promise<Check[]> {
   const stack = await readStack(stateDir);
+  const left = stack?.running ? [] : await leftovers(stateDir);
   return [
     nodeCheck(process.versions.node),
     ...(await inspectComponents()).map(componentCheck),
     await postgresUserCheck(),
     await stateCheck(stateDir),
-    stackCheck(stack, stateDir),
-    ...(stack?.running ? [] : await portChecks(stack)),
+    stackCheck(stack, stateDir, left),
+    ...(stack?.running || left.length > 0 ? [] : await portChecks(stack)),
   ];
 }
 
@@ -117,7 +120,14 @@ async function mayWrite(folder: string): Promise<boolean> {
   }
 }
 
-function stackCheck(stack: FoundStack | undefined, stateDir: string): Check {
+/** Services that still run although their `tekton up` was killed. */
+async function leftovers(stateDir: string): Promise<string[]> {
+  const folders = serviceFolders(hostLayout(stateDir));
+  const found = await Promise.all(serviceNames.map((name) => findLeftover(name, folders)));
+  return serviceNames.filter((_, i) => found[i] !== undefined);
+}
+
+function stackCheck(stack: FoundStack | undefined, stateDir: string, left: string[]): Check {
   if (stack?.running) {
     return {
       name: 'Stack',
@@ -125,9 +135,15 @@ function stackCheck(stack: FoundStack | undefined, stateDir: string): Check {
       found: `runs with pid ${stack.pid}: previews at ${stack.previewUrl}, Temporal UI ${stack.temporalUiUrl}`,
     };
   }
-  const found = stack ? `not running (last started ${stack.startedAt})` : 'never started here';
+  const killed = left.length > 0 ? `its \`tekton up\` was killed; still running: ${left.join(', ')}` : undefined;
+  const found = killed ?? (stack ? `not running (last started ${stack.startedAt})` : 'never started here');
   const flag = stateDir === resolve(defaultStateDir(process.env)) ? '' : ` --state-dir ${stateDir}`;
-  return { name: 'Stack', state: 'note', found, cure: `start it: tekton up${flag}` };
+  return {
+    name: 'Stack',
+    state: 'note',
+    found,
+    cure: `start it${killed ? ' (it stops those first)' : ''}: tekton up${flag}`,
+  };
 }
 
 /** Ports that the next `tekton up` would like to have. */

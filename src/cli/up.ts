@@ -65,13 +65,17 @@ async function up(options: UpOptions): Promise<void> {
   const running = new Map<ServiceName, number>();
   const stopping = new AbortController();
   const stopped = new Promise<void>((resolve) => stopping.signal.addEventListener('abort', () => resolve()));
+  let first = 0;
   const onSignal = (name: NodeJS.Signals) => {
+    // npm, `timeout` and the like pass on what the terminal has sent us already: that is not a second wish.
+    if (stopping.signal.aborted && Date.now() - first < 500) return;
     if (stopping.signal.aborted) {
       say('stopping at once');
       for (const pid of running.values()) killGroup(pid);
       process.exit(1);
     }
     say(name === 'SIGINT' ? '\nstopping (Ctrl-C again: at once)' : 'stopping');
+    first = Date.now();
     stopping.abort(new Error('stopped before everything served'));
   };
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, onSignal);

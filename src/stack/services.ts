@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { request } from 'undici';
 import { projectFolder } from '../components/cache.ts';
 import { taskQueue } from '../workflows/messages.ts';
 import { caddyArgv, caddyReady } from './caddy.ts';
@@ -135,9 +136,12 @@ export function serviceSpecs(base: NodeJS.ProcessEnv, settings: StackSettings): 
       ...node('webhook'),
       stopTimeout: 15_000,
       ready: async () => {
-        const response = await fetch(`http://127.0.0.1:${ports.webhook}/ready`, { signal: AbortSignal.timeout(5_000) });
-        await response.arrayBuffer();
-        return response.ok;
+        // Not `fetch`, which refuses ports that browsers do.
+        const { statusCode, body } = await request(`http://127.0.0.1:${ports.webhook}/ready`, {
+          headersTimeout: 5_000,
+        });
+        await body.dump();
+        return statusCode === 200;
       },
     },
   ];

@@ -12,7 +12,7 @@ import { becomeSupervisor, readStack, type ServiceName, type StackRecord, servic
 import { secretOf } from './secret.ts';
 import { caddyAdmin, namespace, type StackSettings, serviceSpecs, temporalAddress } from './services.ts';
 import { chooseSubnet } from './subnet.ts';
-import { type Service, type ServiceEvent, type ServiceFolders, stopLeftover, supervise } from './supervise.ts';
+import { type Service, type ServiceEvent, serviceFolders, stopLeftover, supervise } from './supervise.ts';
 import { setRetention } from './temporal.ts';
 
 export interface StackOptions {
@@ -69,7 +69,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   };
   try {
     const layout = hostLayout(stateDir);
-    const folders: ServiceFolders = { logs: join(layout.logs, 'services'), records: join(layout.locks, 'services') };
+    const folders = serviceFolders(layout);
     for (const name of [...serviceNames].reverse()) {
       const pid = await stopLeftover(name, folders);
       if (pid) notice(`stopped the ${name} (pid ${pid}) of a stack that was killed`);

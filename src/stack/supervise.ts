@@ -8,6 +8,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readOrUndefined } from '../host/files.ts';
+import type { HostLayout } from '../host/layout.ts';
 import { isAlive, type ProcId, readProc, signalAll } from '../runtime/local/proc.ts';
 import { keepQuota, openLog, tailLog } from './service-log.ts';
 
@@ -53,6 +54,10 @@ export interface ServiceFolders {
   logs: string;
   /** What runs, `<name>.json`, for whoever comes after a supervisor that was killed. */
   records: string;
+}
+
+export function serviceFolders(layout: HostLayout): ServiceFolders {
+  return { logs: join(layout.logs, 'services'), records: join(layout.locks, 'services') };
 }
 
 const firstPause = 200;
@@ -211,24 +216,25 @@ export function supervise<Name extends string>(
 
 const recordPath = (folders: ServiceFolders, name: string) => join(folders.records, `${name}.json`);
 
-/**
- * Stops what a supervisor that was killed has left of this service. Gives its pid, or undefined when nothing was left.
- */
+/** What a supervisor that was killed has left of this service: its process, still running. */
+export async function findLeftover(name: string, folders: ServiceFolders): Promise<ServiceRecord | undefined> {
+  const text = await readOrUndefined(recordPath(folders, name));
+  const left = text ? (JSON.parse(text) as ServiceRecord) : undefined;
+  return left && isAlive(left) ? left : undefined;
+}
+
+/** Stops such a leftover, and gives its pid; undefined when nothing was left. */
 export async function stopLeftover(name: string, folders: ServiceFolders): Promise<number | undefined> {
-  const path = recordPath(folders, name);
-  const text = await readOrUndefined(path);
-  if (!text) return undefined;
-  const left = JSON.parse(text) as ServiceRecord;
-  const found = isAlive(left);
-  if (found) {
+  const left = await findLeftover(name, folders);
+  if (left) {
     signalAll([left], left.stopSignal);
     const deadline = Date.now() + left.stopTimeout;
     while (isAlive(left) && Date.now() < deadline) await sleep(20);
     if (isAlive(left)) killGroup(left.pid);
     while (isAlive(left)) await sleep(20);
   }
-  await rm(path, { force: true });
-  return found ? left.pid : undefined;
+  await rm(recordPath(folders, name), { force: true });
+  return left?.pid;
 }
 
 function signal(pid: number, name: NodeJS.Signals): void {
