@@ -37,7 +37,7 @@ export async function runProgram(args: string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     const { message, next, exitCode } = explainError(error);
-    note(`tekton: ${message}`, ...(next ? [next] : []));
+    note(message.startsWith('tekton ') ? message : `tekton: ${message}`, ...(next ? [next] : []));
     if (args.includes('--verbose') || process.env.DEBUG)
       note(error instanceof Error ? String(error.stack) : String(error));
     return exitCode;

@@ -14,6 +14,8 @@ export interface PreviewRow {
   workflowId: string;
   /** ISO 8601. */
   startedAt: string;
+  /** Destroyed by hand while its pull request is open. */
+  heldDown?: boolean;
 }
 
 const frames = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
@@ -68,7 +70,14 @@ export function renderList(rows: PreviewRow[], now: number): string[] {
   }
   return table(
     ['SLUG', 'PHASE', 'COMMIT', 'AGE', 'SOURCE', 'URL'],
-    rows.map((row) => [row.slug, row.phase, shortSha(row.sha), age(row.startedAt, now), row.source, row.url ?? '-']),
+    rows.map((row) => [
+      row.slug,
+      row.heldDown ? 'held down' : row.phase,
+      shortSha(row.sha),
+      age(row.startedAt, now),
+      row.source,
+      row.url ?? '-',
+    ]),
   );
 }
 

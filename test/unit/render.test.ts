@@ -235,6 +235,23 @@ hello-42   live      11111111  1h   acme/hello#42   http://hello-42.preview.loca
 shop-main  building  -         20s  acme/shop@main  -
 `));
 
+  test('of one that was destroyed by hand while its pull request is open', () =>
+    expect(
+      renderList(
+        [
+          {
+            slug: 'a-1',
+            phase: 'gone',
+            heldDown: true,
+            source: 'a/a#1',
+            workflowId: 'w',
+            startedAt: '2026-03-04T10:00:00Z',
+          },
+        ],
+        now,
+      )[1],
+    ).toBe('a-1   held down  -       20s  a/a#1   -'));
+
   test('that are empty say how to begin', () => {
     expect(renderList([], now)).toEqual([
       'No previews. Open a pull request, or make one by hand: tekton preview create <owner/repo> <branch>',

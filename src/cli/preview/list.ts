@@ -32,6 +32,7 @@ async function withAddresses(client: Client, infos: WorkflowExecutionInfo[]): Pr
         const status = await client.withDeadline(Date.now() + 5000, () => handle.query(statusQuery));
         Object.assign(row, {
           phase: status.phase,
+          heldDown: status.desired.heldDown,
           slug: status.slug,
           sha: status.servedSha ?? status.desiredSha,
           url: status.url,
