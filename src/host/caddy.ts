@@ -57,6 +57,8 @@ interface Change {
 }
 
 const suffix = '.caddy';
+/** Old listeners were seen to take a new connection up to some milliseconds after a load had been answered. */
+const oldListenersMs = 10;
 /** A file name that can be imported by itself: nothing in it means something to a glob or the Caddyfile. */
 const importable = /^[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*$/;
 
@@ -122,40 +124,39 @@ export function createCaddyPublisher(options: PublisherOptions): CaddyPublisher 
 
   /** Writes a batch and loads it; when Caddy refuses, puts it back and finds out whose fault it is. */
   async function apply(batch: Change[]): Promise<void> {
-    const before = await readPreviews();
+    const before = new Map<string, string | undefined>();
+    for (const { slug } of batch) {
+      if (slug === undefined) continue;
+      before.set(slug, await readOrUndefined(fileOf(slug)));
+      refused.delete(slug + suffix);
+    }
     for (const change of batch) await write(change);
-    for (const { slug } of batch) if (slug !== undefined) refused.delete(slug + suffix);
-    const words = await loadAll();
-    if (words === undefined) {
+    if ((await loadAll(batch)) === undefined) {
       logger?.info(`Caddy reloaded once for ${batch.length} ${batch.length === 1 ? 'change' : 'changes'}`);
       for (const { done } of batch) done();
       return;
     }
 
-    for (const { slug } of batch) if (slug !== undefined) await putBack(slug, before);
+    for (const [slug, fragment] of before) await write({ slug, fragment });
     await loadWithoutStrays();
     for (const change of batch) {
+      const { slug } = change;
+      const last = slug === undefined ? undefined : await readOrUndefined(fileOf(slug));
       await write(change);
-      const reason = await loadAll();
+      const reason = await loadAll([change]);
       if (reason === undefined) {
         change.done();
         continue;
       }
-      if (change.slug !== undefined) await putBack(change.slug, before);
-      change.failed(failure('CaddyRefused', `Caddy refused the route of ${change.slug ?? 'no preview'}: ${reason}`));
+      await write({ slug, fragment: last });
+      change.failed(failure('CaddyRefused', `Caddy refused the route of ${slug ?? 'no preview'}: ${reason}`));
     }
   }
 
-  async function write({ slug, fragment }: Change): Promise<void> {
+  async function write({ slug, fragment }: Pick<Change, 'slug' | 'fragment'>): Promise<void> {
     if (slug === undefined) return;
     if (fragment === undefined) await rm(fileOf(slug), { force: true });
     else await writeAtomic(fileOf(slug), fragment, { sync: true });
-  }
-
-  async function putBack(slug: string, before: Map<string, string>): Promise<void> {
-    const text = before.get(slug + suffix);
-    if (text === undefined) await rm(fileOf(slug), { force: true });
-    else await writeAtomic(fileOf(slug), text, { sync: true });
   }
 
   async function readPreviews(): Promise<Map<string, string>> {
@@ -165,16 +166,28 @@ export function createCaddyPublisher(options: PublisherOptions): CaddyPublisher 
     return new Map(files.flatMap((name, i) => (texts[i] === undefined ? [] : [[name, texts[i]] as const])));
   }
 
-  /** Loads the folder but the files known to be refused. Gives Caddy's words when it refuses. */
-  async function loadAll(): Promise<string | undefined> {
+  /** Loads the folder, but for the files known to be refused, after `changes` were written. Gives Caddy's words when it refuses. */
+  async function loadAll(changes: Change[]): Promise<string | undefined> {
+    if (running !== undefined && refused.size === 0) {
+      const { refused: words } = await loadText(await mainText());
+      // Nobody else writes here: what runs is what ran, and the changes. Reading a thousand files would double the time.
+      if (words === undefined) for (const change of changes) note(running, change);
+      return words;
+    }
     const previews = await readPreviews();
     for (const [name, { text }] of refused) if (previews.get(name) !== text) refused.delete(name);
     for (const name of refused.keys()) previews.delete(name);
     return load(previews, refused.size === 0);
   }
 
+  function note(files: Map<string, string>, { slug, fragment }: Change): void {
+    if (slug === undefined) return;
+    if (fragment === undefined) files.delete(slug + suffix);
+    else files.set(slug + suffix, fragment);
+  }
+
   async function load(previews: Map<string, string>, whole: boolean): Promise<string | undefined> {
-    const { refused: words } = await admin.load(
+    const { refused: words } = await loadText(
       whole ? await mainText() : withImports(await mainText(), [...previews.keys()]),
     );
     if (words === undefined) running = previews;
@@ -186,7 +199,7 @@ export function createCaddyPublisher(options: PublisherOptions): CaddyPublisher 
    * each other file is tried, and the culprits are named and left out until they change.
    */
   async function loadWithoutStrays(): Promise<void> {
-    if ((await loadAll()) === undefined) return;
+    if ((await loadAll([])) === undefined) return;
     const previews = await readPreviews();
     const names = [...previews.keys()];
     const kept = names.filter((name) => importable.test(name) && running?.get(name) === previews.get(name));
@@ -223,6 +236,14 @@ export function createCaddyPublisher(options: PublisherOptions): CaddyPublisher 
       const half = more.length >> 1;
       return admit(await admit(base, more.slice(0, half), test), more.slice(half), test);
     }
+  }
+
+  async function loadText(caddyfile: string): Promise<{ refused?: string }> {
+    const answer = await admin.load(caddyfile);
+    // Caddy answers when its old servers have been told to stop, not when they have: for a moment a new connection can still
+    // meet the old configuration.
+    if (answer.refused === undefined) await new Promise((resolve) => setTimeout(resolve, oldListenersMs));
+    return answer;
   }
 
   async function mainText(): Promise<string> {
