@@ -1,5 +1,5 @@
 /** Logs of containers and builds: appended to by the processes themselves, kept under a quota by the worker. */
-import { appendFile, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { appendFile, type FileHandle, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { isMissing } from '../../host/files.ts';
 
@@ -87,13 +87,21 @@ export async function trimLog(path: string, max: number): Promise<boolean> {
     if ((await stat(path)).size <= max) return false;
     const file = await open(path, 'r+');
     try {
-      const { size } = await file.stat();
-      const kept = Buffer.alloc(Math.floor(max / 2));
-      const { bytesRead } = await file.read(kept, 0, kept.length, Math.max(0, size - kept.length));
-      const firstLine = kept.indexOf(10) + 1;
-      await file.truncate(0);
-      await appendFile(path, `[tekton] older lines were removed (at most ${max} bytes are kept)\n`);
-      await appendFile(path, kept.subarray(firstLine, bytesRead));
+      const head = Buffer.from(`[tekton] older lines were removed (at most ${max} bytes are kept)\n`);
+      let { size } = await file.stat();
+      const kept = await readRange(file, Math.max(0, size - Math.floor(max / 2)), size);
+      // Written over the beginning, so that lines never change their order; what arrives meanwhile is taken along, and only then is
+      // the rest cut off.
+      let end = 0;
+      let part = Buffer.concat([head, kept.subarray(kept.indexOf(10) + 1)]);
+      // A writer faster than this loop loses some lines rather than keeping it busy for ever.
+      for (let round = 0; part.length > 0 && round < 10; round++) {
+        end += (await file.write(part, 0, part.length, end)).bytesWritten;
+        const grown = (await file.stat()).size;
+        part = await readRange(file, size, grown);
+        size = grown;
+      }
+      await file.truncate(end);
     } finally {
       await file.close();
     }
@@ -102,6 +110,12 @@ export async function trimLog(path: string, max: number): Promise<boolean> {
     if (isMissing(error)) return false;
     throw error;
   }
+}
+
+async function readRange(file: FileHandle, from: number, to: number): Promise<Buffer<ArrayBuffer>> {
+  const buffer = Buffer.alloc(Math.max(0, to - from));
+  const { bytesRead } = await file.read(buffer, 0, buffer.length, from);
+  return buffer.subarray(0, bytesRead);
 }
 
 export interface LogFile {
