@@ -1,5 +1,6 @@
 /** `npm run demo`: a pull request's whole life on the real stack: opened, pushed to, closed. Exit 0 only if everything held. */
-import { chmod, cp, mkdtemp, rm } from 'node:fs/promises';
+import { once } from 'node:events';
+import { chmod, cp, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,9 +9,9 @@ import { hostLayout } from '../host/layout.ts';
 import { createMachineClaims } from '../host/machine-claims.ts';
 import { type Stack, startStack } from '../stack/stack.ts';
 import { withTemporal } from './connection.ts';
-import { createNarrator } from './demo/narrator.ts';
+import { createNarrator, type Narrator } from './demo/narrator.ts';
 import { makeDemoRepository } from './demo/repository.ts';
-import { type Scene, tellClosed, tellOpened, tellPushed, thingsToTry } from './demo/scenes.ts';
+import { type Opened, type Scene, tellClosed, tellOpened, tellPushed, thingsToTry } from './demo/scenes.ts';
 import { duration } from './render.ts';
 
 const usage = `npm run demo             a pull request is opened, pushed to and closed; ends by itself
@@ -31,57 +32,60 @@ async function demo(args: string[]): Promise<number> {
   const narrator = createNarrator((line) => process.stdout.write(`${line}\n`), started);
   const interrupted = new AbortController();
   const interrupt = () => interrupted.abort(new Error('interrupted'));
-  process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
+  // Each time, not once: npm hands Ctrl-C on, so it comes twice, and the second must not end us halfway through stopping.
+  process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
 
   const folder = await mkdtemp(join(tmpdir(), 'tekton-demo-'));
   // PostgreSQL runs under another user when this is root, and has to get in.
   await chmod(folder, 0o755);
+  const wrong = await play(folder, narrator, interrupted.signal, options.keep);
+  if (wrong.length > 0) {
+    const kept = await keepLogs(folder);
+    const list = wrong.map((text) => `  ✗ ${text}\n`).join('');
+    process.stderr.write(`The demo failed:\n${list}The logs are kept in ${kept}\n`);
+  }
+  await forget(folder);
+  if (wrong.length > 0) return 1;
+  if (!interrupted.signal.aborted) {
+    narrator.say(`everything held, in ${duration(Date.now() - started)}; what it made is removed`);
+    return 0;
+  }
+  narrator.say('stopped; what it made is removed');
+  return options.keep ? 0 : 130;
+}
+
+/** Starts the stack, plays the scenes and stops it again; gives what did not hold. */
+async function play(folder: string, narrator: Narrator, signal: AbortSignal, keep: boolean): Promise<string[]> {
+  const wrong: string[] = [];
   let stack: Stack | undefined;
-  let failed: unknown;
   try {
     narrator.chapter('A repository, and the stack of one machine');
     const repository = await makeDemoRepository(folder, example);
     const [first, second] = repository.commits.map((sha) => sha.slice(0, 8));
     narrator.say(`a bare repository acme/hello with pull request #1: commit ${first} first, ${second} later`);
-    stack = await start(folder, repository.baseUrl, interrupted.signal, (text) => narrator.say(text));
+    stack = await start(folder, repository.baseUrl, signal, narrator.say);
     const { record } = stack;
     narrator.say(`Temporal shows everything at ${record.temporalUiUrl}`);
-
-    const { signal } = interrupted;
     await withTemporal({ stateDir: record.stateDir }, async ({ client }) => {
       const scene: Scene = { narrator, record, repository, client, signal };
       const opened = await tellOpened(scene);
       await tellPushed(scene, opened);
-      if (!options.keep) return tellClosed(scene, opened);
-      narrator.chapter('It stays up until Ctrl-C');
-      for (const line of thingsToTry(scene, opened)) process.stdout.write(`  ${line}\n`);
-      await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
+      if (keep) await stayUp(scene, opened);
+      else await tellClosed(scene, opened);
     });
   } catch (error) {
-    if (!interrupted.signal.aborted || !options.keep) failed = error;
+    if (!signal.aborted) wrong.push(messageOf(error));
   }
-
   narrator.chapter('The end');
-  await stack?.stop().catch((error) => {
-    failed ??= error;
-  });
-  const wrong = failed === undefined ? narrator.broken : [...narrator.broken, messageOf(failed)];
-  if (wrong.length > 0 && !interrupted.signal.aborted) {
-    const kept = await keepLogs(folder);
-    process.stderr.write(
-      `The demo failed:\n${wrong.map((text) => `  ✗ ${text}\n`).join('')}The logs are kept in ${kept}\n`,
-    );
-  }
-  await rm(folder, { recursive: true, force: true });
-  const claims = createMachineClaims();
-  for (const kind of ['port', 'subnet'] as const) await claims.releaseAll(kind, join(folder, 'state'));
-  if (interrupted.signal.aborted) {
-    narrator.say('stopped; everything it made is removed');
-    return options.keep && wrong.length === 0 ? 0 : 130;
-  }
-  if (wrong.length === 0)
-    narrator.say(`everything held, in ${duration(Date.now() - started)}; what it made is removed`);
-  return wrong.length === 0 ? 0 : 1;
+  await stack?.stop().catch((error) => wrong.push(messageOf(error)));
+  return [...narrator.broken, ...wrong];
+}
+
+async function stayUp(scene: Scene, opened: Opened): Promise<void> {
+  const { narrator, signal } = scene;
+  narrator.chapter('It stays up until Ctrl-C');
+  for (const line of thingsToTry(scene, opened)) process.stdout.write(`  ${line}\n`);
+  if (!signal.aborted) await once(signal, 'abort');
 }
 
 function readArguments(args: string[]): { keep: boolean } | number {
@@ -127,6 +131,19 @@ async function start(
   });
   say(`Temporal, PostgreSQL, Caddy, worker and webhook serve after ${duration(Date.now() - began)}`);
   return stack;
+}
+
+/** Removes the folder, and what the machine keeps of the stack that lived in it. */
+async function forget(folder: string): Promise<void> {
+  const state = join(folder, 'state');
+  const { containers } = hostLayout(state);
+  const names = await readdir(containers).catch(() => []);
+  await rm(folder, { recursive: true, force: true });
+  const claims = createMachineClaims();
+  for (const owner of [state, ...names.map((name) => join(containers, name))]) {
+    await claims.releaseAll('port', owner);
+    await claims.releaseAll('subnet', owner);
+  }
 }
 
 async function keepLogs(folder: string): Promise<string> {
