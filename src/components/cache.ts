@@ -50,27 +50,32 @@ export async function cachedVersions(
 const staleTemporary = 60 * 60_000;
 
 /**
- * Fills `<folder>/<name>/<version>` atomically, once for all processes: `fill` gets a temporary folder and puts the files there;
- * it is renamed into place. A second process waits, then finds the first one's. Gives the path.
- *
- * @param waiting called once when another process is at it
+ * Fills `<folder>/<name>/<version>` atomically, once for all processes: a temporary folder is filled and renamed into place. A second
+ * process waits, then finds the first one's. Gives the path.
  */
 export async function install(
   place: { folder: string; name: string; version: string },
-  fill: (temporary: string) => Promise<void>,
-  waiting: () => void,
+  steps: {
+    /** Puts the files into a temporary folder. */
+    fill(temporary: string): Promise<void>;
+    /** Whether what is in place already can be used. What can't (damaged, half-copied) is replaced. */
+    works(target: string): Promise<boolean>;
+    /** Called once when another process is at it. */
+    waiting(): void;
+  },
 ): Promise<string> {
   const target = join(place.folder, place.name, place.version);
   await mkdir(dirname(target), { recursive: true });
-  const release = await lockInstall(dirname(target), waiting);
+  const release = await lockInstall(dirname(target), steps.waiting);
   try {
-    if (await exists(target)) return target;
+    if (await steps.works(target)) return target;
+    await rm(target, { recursive: true, force: true });
     await removeStale(dirname(target));
     const temporary = await mkdtemp(join(dirname(target), '.tmp-'));
     try {
       // mkdtemp makes it for us alone; another user may run what is in it.
       await chmod(temporary, 0o755);
-      await fill(temporary);
+      await steps.fill(temporary);
       await rename(temporary, target);
       return target;
     } catch (error) {
@@ -106,11 +111,4 @@ async function removeStale(folder: string): Promise<void> {
     const age = Date.now() - (await stat(path)).mtimeMs;
     if (age > staleTemporary) await rm(path, { recursive: true, force: true });
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }

