@@ -1,5 +1,6 @@
 /** Caddy's admin endpoint: adapting and loading a Caddyfile. */
 import { request } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface CaddyAdmin {
   /** Makes this Caddyfile the running configuration. Gives Caddy's words when it refuses; the old one then keeps serving. */
@@ -54,7 +55,23 @@ export function caddyAdmin(adminUrl: string, timeoutMs = 60_000): CaddyAdmin {
       call.end(caddyfile);
     });
 
-  return { load: (text) => post('/load', text), adapt: (text) => post('/adapt', text) };
+  /**
+   * Every load replaces the admin server too, and drops connections it hasn't read from yet. Both calls may be sent again
+   * without harm; an endpoint that refuses connections is down.
+   */
+  const persistently = async (path: '/load' | '/adapt', caddyfile: string) => {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await post(path, caddyfile);
+      } catch (error) {
+        const { code } = (error as Error).cause as NodeJS.ErrnoException;
+        if (code !== 'ECONNRESET' || tries === 6) throw error;
+        await sleep(10 * tries);
+      }
+    }
+  };
+
+  return { load: (text) => persistently('/load', text), adapt: (text) => persistently('/adapt', text) };
 }
 
 /** Caddy's own words: `{"error":"…"}`. */
