@@ -85,6 +85,7 @@ export async function previewWorkflow(input: PreviewInput): Promise<PreviewResul
       else if (goal === 'rest') await rest(s);
       else if (goal === 'continue-as-new') break;
       else {
+        if (s.phase !== 'gone') enter(s, 'gone');
         await condition(allHandlersFinished);
         if (nextGoal(s) !== 'finish') continue;
         await condition(() => s.comment.off === true || s.comment.wanted === s.comment.posted, '1 minute');
