@@ -77,12 +77,20 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const { record, settings } = await prepare(stateDir, layout, options);
     await writeStack(record);
 
+    let writing = Promise.resolve();
+    const onEvent = (name: ServiceName, event: ServiceEvent) => {
+      options.onEvent?.(name, event);
+      if (event.kind !== 'started') return;
+      record.services[name] = { ...record.services[name], pid: event.pid };
+      // One after the other; a disk that is full for a moment must not stop the services.
+      writing = writing.then(() => writeStack(record)).catch(() => {});
+    };
     const specs = serviceSpecs(options.env ?? process.env, settings);
     const start = async (names: ServiceName[]) => {
       const wanted = specs.filter(
         ({ name }) => names.includes(name) && (options.services ?? serviceNames).includes(name),
       );
-      const started = wanted.map((spec) => supervise(spec, folders, (event) => options.onEvent?.(spec.name, event)));
+      const started = wanted.map((spec) => supervise(spec, folders, (event) => onEvent(spec.name, event)));
       services.push(...started);
       await unlessAborted(Promise.all(started.map((service) => service.ready())), options.signal);
       return new Set(started.map(({ name }) => name));
@@ -93,8 +101,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       base.has('postgres') && closeDatabases(settings.databaseAdminUrl),
     ]);
     await start(['worker', 'webhook']);
-    for (const { name, pid } of services) if (pid) record.services[name] = { ...record.services[name], pid };
-    await writeStack(record);
+    await writing;
     return { record, services, stop, kill };
   } catch (error) {
     await stop();
