@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const project = fileURLToPath(new URL('..', import.meta.url));
@@ -126,10 +126,12 @@ function fetchComponents() {
 
 /** What decides where components are looked for. */
 function componentsKey() {
-  const names = ['PATH', 'HOME', 'XDG_CACHE_HOME', 'TEKTON_CACHE_DIR', 'TEKTON_TEMPORAL', 'TEKTON_CADDY'];
-  names.push('TEKTON_POSTGRES', 'TEKTON_TEMPORAL_TEST_SERVER');
+  const names = ['HOME', 'XDG_CACHE_HOME', 'TEKTON_CACHE_DIR', 'TEKTON_TEMPORAL', 'TEKTON_CADDY', 'TEKTON_POSTGRES'];
+  const values = [...names, 'TEKTON_TEMPORAL_TEST_SERVER'].map((name) => process.env[name]);
+  // npm puts folders of its own in front, which hold no component: the same machine with and without npm.
+  const path = (process.env.PATH ?? '').split(delimiter).filter((folder) => !folder.includes('node_modules'));
   return createHash('sha256')
-    .update(JSON.stringify([names.map((name) => process.env[name]), read(at('dist/components/catalogue.js'))]))
+    .update(JSON.stringify([values, path, read(at('dist/components/catalogue.js'))]))
     .digest('hex');
 }
 
