@@ -1,11 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { hostLayout } from '../../src/host/layout.ts';
-import { enforceQuota, trimLog } from '../../src/runtime/local/logs.ts';
+import { enforceQuota, enforceTotal, trimLog } from '../../src/runtime/local/logs.ts';
 import { appLogPath } from '../../src/runtime/local/paths.ts';
 import { isAlive, readProc } from '../../src/runtime/local/proc.ts';
 import { restartDelay } from '../../src/runtime/local/supervisor.ts';
@@ -272,5 +272,17 @@ describe('logs', () => {
     expect(left).not.toContain('pa-web.log');
     expect(left).toContain('pc-web.log');
     expect(await rig.runtime.tail(deployment.container, 1)).toEqual(['hello']);
+  });
+
+  test('all labels together lose the oldest logs of previews that are gone, and their empty folders', async () => {
+    for (const label of ['old', 'mid', 'new']) {
+      await mkdir(join(rig.layout.logs, label), { recursive: true });
+      await writeFile(join(rig.layout.logs, label, 'p-web.log'), 'x'.repeat(1000));
+      await sleep(5);
+    }
+    await enforceTotal(rig.layout.logs, () => false, 2000);
+    expect((await readdir(rig.layout.logs)).sort()).toEqual(['mid', 'new']);
+    await enforceTotal(rig.layout.logs, () => true, 0);
+    expect((await readdir(rig.layout.logs)).sort()).toEqual(['mid', 'new']);
   });
 });

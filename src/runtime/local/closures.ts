@@ -9,6 +9,7 @@ import type { Closure, DeploymentRef } from '../../domain/preview.ts';
 import { isMissing, readOrUndefined, withLock, writeAtomic } from '../../host/files.ts';
 import type { HostLayout } from '../../host/layout.ts';
 import type { Mirror } from '../../host/mirror.ts';
+import { runGroup } from '../../host/process-group.ts';
 import type { Step } from '../runtime.ts';
 import { buildCommands, readDeclared } from './declared.ts';
 import { buildEnvironment, buildMarker, type Machine, marker } from './environment.ts';
@@ -38,6 +39,9 @@ export interface Closures {
   endOrphans(): Promise<void>;
 }
 
+/** Bytes that npm's shared cache may take. */
+const npmCacheQuota = 4 * 1024 ** 3;
+
 /** The built source in a closure. */
 export function closureTree(path: string): string {
   return join(path, 'app');
@@ -56,6 +60,8 @@ export function createClosures(options: {
   inUse(): Promise<Set<string>>;
 }): Closures {
   const { layout, machine, mirror, logger, keep, inUse } = options;
+  const npmCache = join(layout.deploys, 'npm-cache');
+  let npmCacheSeenAt = 0;
   const running = new Map<string, { abort: AbortController; over: Promise<unknown> }>();
   const self = readProc(process.pid);
   const builder = `${process.pid}:${self?.start ?? 0}`;
@@ -111,7 +117,9 @@ export function createClosures(options: {
       },
       { signal: step.signal },
     );
-    void evict().catch((error) => logger.warn({ err: error }, 'closures could not be evicted'));
+    void evict()
+      .then(trimNpmCache)
+      .catch((error) => logger.warn({ err: error }, 'closures could not be evicted'));
     return closure;
   }
 
@@ -138,7 +146,7 @@ export function createClosures(options: {
         container,
         owner: preview.workflowId,
         folder: temp,
-        npmCache: join(layout.deploys, 'npm-cache'),
+        npmCache,
         npmrc: join(layout.root, 'etc/npmrc'),
         builder,
       },
@@ -192,6 +200,18 @@ export function createClosures(options: {
         await removeTree(going);
       });
     }
+  }
+
+  /** npm never forgets what it downloaded: beyond its quota its cache begins anew, while nothing is being built. */
+  async function trimNpmCache(): Promise<void> {
+    if (Date.now() - npmCacheSeenAt < 3600_000) return;
+    npmCacheSeenAt = Date.now();
+    const { stdout } = await runGroup(['du', '-sk', '--', npmCache], { env: { PATH: machine.path, LC_ALL: 'C' } });
+    // No cache, no size: not a number is not more either.
+    if (!(Number.parseInt(stdout, 10) * 1024 > npmCacheQuota) || running.size > 0) return;
+    const going = `${npmCache}.tmp-${randomBytes(4).toString('hex')}`;
+    await rename(npmCache, going);
+    await removeTree(going);
   }
 
   return {

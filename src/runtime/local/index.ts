@@ -19,7 +19,7 @@ import { copySecrets, copySource, exists } from './contents.ts';
 import { onceCommands } from './declared.ts';
 import { formatEnvFile, parseEnvFile } from './env-file.ts';
 import { containerMarker, type Machine, marker, processEnvironment } from './environment.ts';
-import { enforceQuota, lastLines, listLogs, logQuota, note, readTail, tellingLines } from './logs.ts';
+import { enforceQuota, enforceTotal, lastLines, listLogs, logQuota, note, readTail, tellingLines } from './logs.ts';
 import { describeMachine, firstExecutable } from './machine.ts';
 import { appLogPath, containerPaths, logFolder } from './paths.ts';
 import { endProcs, findProcs, isAlive, type Proc, type ProcId, takeSnapshot } from './proc.ts';
@@ -42,6 +42,7 @@ export interface LocalRuntimeOptions {
 
 /** How often logs are held to their quota. */
 const quotaEveryMs = 5000;
+const totalQuotaEveryMs = 3600_000;
 
 /** Makes the runtime; starts nothing. A worker calls `recover` once; others (the CLI) only read. */
 export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
@@ -62,6 +63,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
   /** Steps under way, so that a destroy need not wait behind them. */
   const underWay = new Map<string, Set<AbortController>>();
   let quotaTimer: NodeJS.Timeout | undefined;
+  let totalHeldAt = 0;
 
   const lock = <T>(name: string, work: () => Promise<T>, signal?: AbortSignal) =>
     withLock(containerPaths(layout, name).folder, work, { signal });
@@ -119,6 +121,9 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
     for (const label of new Set(records.map((record) => record.label))) {
       await enforceQuota(logFolder(layout, label), inUse, logQuota);
     }
+    if (Date.now() - totalHeldAt < totalQuotaEveryMs) return;
+    totalHeldAt = Date.now();
+    await enforceTotal(layout.logs, inUse);
   }
 
   function watchQuota(): void {

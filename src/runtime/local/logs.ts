@@ -1,5 +1,5 @@
 /** Logs of containers and builds: appended to by the processes themselves, kept under a quota by the worker. */
-import { appendFile, type FileHandle, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { appendFile, type FileHandle, mkdir, open, readdir, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { isMissing } from '../../host/files.ts';
 
@@ -10,6 +10,9 @@ export interface LogQuota {
 }
 
 export const logQuota: LogQuota = { perFile: 10 * 1024 * 1024, perLabel: 50 * 1024 * 1024 };
+
+/** Bytes that the logs of all labels together may take: those of previews long gone go first. */
+export const totalLogQuota = 1024 * 1024 * 1024;
 
 /** Adds a line of the runtime's own to a log. */
 export async function note(path: string, line: string): Promise<void> {
@@ -154,6 +157,22 @@ export async function enforceQuota(folder: string, inUse: (name: string) => bool
     if (total <= quota.perLabel) break;
     if (inUse(file.name)) continue;
     await rm(file.path, { force: true });
+    total -= file.size;
+  }
+}
+
+/** Keeps all labels together under a quota: the oldest logs that no container uses are removed, and folders that are empty then. */
+export async function enforceTotal(logs: string, inUse: (name: string) => boolean, max = totalLogQuota): Promise<void> {
+  const labels = await readdir(logs).catch(() => []);
+  const files = (await Promise.all(labels.map((label) => listLogs(join(logs, label))))).flat();
+  files.sort((a, b) => a.mtimeMs - b.mtimeMs);
+  let total = files.reduce((sum, file) => sum + file.size, 0);
+  for (const file of files) {
+    if (total <= max) break;
+    if (inUse(file.name)) continue;
+    await rm(file.path, { force: true });
+    // Only goes when nothing else is in it.
+    await rmdir(dirname(file.path)).catch(() => {});
     total -= file.size;
   }
 }

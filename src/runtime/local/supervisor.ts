@@ -181,29 +181,50 @@ export function createSupervisor(options: {
     let failures = 0;
     let restarts = (await readRecord(layout, name))?.processes[service]?.restarts ?? 0;
     let running = adopted;
+    let everUp = false;
     while (!signal.aborted) {
       const since = Date.now();
-      running ??= await start(name, service, restarts, signal);
-      if (!running) return;
-      onUp();
-      const end = await watchOnce(name, service, running, signal);
-      if (end === 'let go') return;
-      // Its children may hold the port that the next start needs.
-      const { spawnId, id } = running;
-      await endProcs(() => membersOf(name, spawnId, id ? [id] : []), 1000);
-      const record = await wanted(name, service);
-      if (!record || signal.aborted) return;
+      try {
+        running ??= await start(name, service, restarts, signal);
+        if (!running) return;
+        everUp = true;
+        onUp();
+        const end = await watchOnce(name, service, running, signal);
+        if (end === 'let go') return;
+        // Its children may hold the port that the next start needs.
+        const { spawnId, id } = running;
+        await endProcs(() => membersOf(name, spawnId, id ? [id] : []), 1000);
+        running = undefined;
+        const record = await wanted(name, service);
+        if (!record || signal.aborted) return;
 
-      const ran = Date.now() - since;
-      if (ran >= backOff.forgivenAfter) failures = 0;
-      const delay = restartDelay(failures++);
-      restarts++;
-      running = undefined;
-      const text = `${service} ended (${describeEnd(end)}) after ${seconds(ran)} s; starting it again in ${seconds(delay)} s (restart ${restarts})`;
-      logger.warn({ container: name, service, restarts }, text);
-      await note(appLogPath(layout, record.label, name, service), text);
-      if (await pause(delay, signal)) return;
+        const ran = Date.now() - since;
+        if (ran >= backOff.forgivenAfter) failures = 0;
+        const delay = restartDelay(failures++);
+        restarts++;
+        const text = `${service} ended (${describeEnd(end)}) after ${seconds(ran)} s; starting it again in ${seconds(delay)} s (restart ${restarts})`;
+        logger.warn({ container: name, service, restarts }, text);
+        await note(appLogPath(layout, record.label, name, service), text);
+        if (await pause(delay, signal)) return;
+      } catch (error) {
+        // Whoever asked for the first start hears of it; later the host has trouble (a full disk, say), and it is tried again.
+        if (!everUp) throw error;
+        logger.error({ container: name, service, err: error }, `${service} could not be supervised; tried again`);
+        if (await pause(backOff.most, signal)) return;
+        running = await stillRunning(name, service, running);
+      }
     }
+  }
+
+  /** After trouble in between: the process that was started, if there still is one. */
+  async function stillRunning(
+    name: string,
+    service: string,
+    running: Running | undefined,
+  ): Promise<Running | undefined> {
+    if (running) return running;
+    const record = await readRecord(layout, name).catch(() => undefined);
+    return record && adopt(record, service);
   }
 
   function watch(name: string, service: string, adopted: Running | undefined): Watch {
