@@ -21,7 +21,9 @@ export async function settleAttempt(
 /** Follows a destroy until nothing is left. */
 export async function settleDestroy(client: Client, handle: WorkflowHandle, options: DataOptions) {
   const { ok, status } = await followPreview(client, handle, destroyOver);
-  if (ok || options.json) print(options, status, [`${status.slug} is gone; nothing is left on ${status.host}.`]);
+  const held = status.desired.heldDown ? ['It is held down until it is pushed to, reopened or created by hand.'] : [];
+  const lines = [`${status.slug} is gone; nothing is left on ${status.host}.`, ...held];
+  if (ok || options.json) print(options, status, lines);
   if (!ok) fail(status);
 }
 
