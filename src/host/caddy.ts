@@ -8,10 +8,11 @@
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { failure } from '../activities/failure.ts';
-import { type AddressLine, addressFile, importLine, parseAddressFile } from '../domain/caddy.ts';
+import { importLine } from '../domain/caddy.ts';
 import { labelPattern } from '../domain/slug.ts';
+import { type Addresses, createAddresses } from './address.ts';
 import { CaddyDown, caddyAdmin } from './caddy-admin.ts';
-import { readOrUndefined, withLock, writeAtomic } from './files.ts';
+import { readOrUndefined, writeAtomic } from './files.ts';
 import type { HostLayout } from './layout.ts';
 
 export interface PublisherOptions {
@@ -25,19 +26,13 @@ export interface PublisherOptions {
   settleMs?: number;
 }
 
-export interface CaddyPublisher {
+export interface CaddyPublisher extends Addresses {
   /** Makes `fragment` the preview's site. False when Caddy has it already. Throws CaddyRefused, CaddyUnavailable. */
   publish(slug: string, fragment: string): Promise<boolean>;
   /** Ensures the preview has no site. False when it had none. */
   withdraw(slug: string): Promise<boolean>;
   /** True when Caddy runs with exactly this fragment. */
   isPublished(slug: string, fragment: string): Promise<boolean>;
-  readAddress(slug: string): Promise<AddressLine[]>;
-  /** One rename; the next request reads it. */
-  writeAddress(slug: string, lines: AddressLine[]): Promise<void>;
-  /** Takes the lines of other shapes away, a while after a change of shape. */
-  settleAddress(slug: string, shape: string): void;
-  removeAddress(slug: string): Promise<void>;
   /** Resolves once Caddy runs everything written before this call. Throws CaddyRefused, CaddyUnavailable. */
   reload(): Promise<void>;
   /** At worker start: the running Caddy gets the current main Caddyfile and every preview on disk. */
@@ -66,7 +61,7 @@ export function createCaddyPublisher(options: PublisherOptions): CaddyPublisher 
   const { layout, logger, minIntervalMs = 1000, settleMs = 10_000 } = options;
   const admin = caddyAdmin(options.adminUrl);
   const fileOf = (slug: string) => join(layout.caddyPreviews, checkedSlug(slug) + suffix);
-  const addressOf = (slug: string) => join(layout.live, checkedSlug(slug));
+  const { close: stopSettling, ...addresses } = createAddresses(layout, settleMs, (text) => logger?.error(text));
 
   /** What Caddy runs, by file name. Unknown until the first load of this process. */
   let running: Map<string, string> | undefined;
@@ -76,14 +71,6 @@ export function createCaddyPublisher(options: PublisherOptions): CaddyPublisher 
   let working: Promise<void> | undefined;
   let lastStart = Number.NEGATIVE_INFINITY;
   let closed = false;
-  /** Address files with lines of an old shape, which this timer takes away. Whatever is written meanwhile comes instead. */
-  const settling = new Map<string, NodeJS.Timeout>();
-
-  function stopSettling(slug: string): void {
-    clearTimeout(settling.get(slug));
-    settling.delete(slug);
-  }
-
   /** Changes under way, by slug: what Caddy runs says nothing of them yet. */
   const pending = new Map<string, number>();
 
@@ -94,9 +81,7 @@ export function createCaddyPublisher(options: PublisherOptions): CaddyPublisher 
     try {
       await new Promise<void>((done, failed) => {
         queue.push({ ...change, done, failed });
-        working ??= work().finally(() => {
-          working = undefined;
-        });
+        working ??= work();
       });
     } finally {
       const left = (pending.get(key) ?? 1) - 1;
@@ -120,6 +105,8 @@ export function createCaddyPublisher(options: PublisherOptions): CaddyPublisher 
         for (const change of batch) change.failed(thrown);
       }
     }
+    // In the same breath as the last look at the queue: a change that comes now starts the work again.
+    working = undefined;
   }
 
   /** Writes a batch and loads it; when Caddy refuses, puts it back and finds out whose fault it is. */
@@ -272,15 +259,9 @@ export function createCaddyPublisher(options: PublisherOptions): CaddyPublisher 
     }
   }
 
-  async function dropOtherShapes(slug: string, shape: string): Promise<void> {
-    settling.delete(slug);
-    const lines = await publisher.readAddress(slug);
-    const settled = lines.filter((line) => line.shape === shape);
-    if (settled.length === 0 || settled.length === lines.length) return;
-    await writeAtomic(addressOf(slug), addressFile(settled), { sync: true });
-  }
-
   const publisher: CaddyPublisher = {
+    ...addresses,
+
     async publish(slug, fragment) {
       if (await publisher.isPublished(slug, fragment)) return false;
       await validateAlone(slug, fragment);
@@ -301,40 +282,6 @@ export function createCaddyPublisher(options: PublisherOptions): CaddyPublisher 
       return (await readOrUndefined(fileOf(slug))) === fragment;
     },
 
-    async readAddress(slug) {
-      return parseAddressFile((await readOrUndefined(addressOf(slug))) ?? '');
-    },
-
-    async writeAddress(slug, lines) {
-      const text = addressFile(lines);
-      await withLock(addressOf(slug), async () => {
-        stopSettling(slug);
-        await writeAtomic(addressOf(slug), text, { sync: true });
-      });
-    },
-
-    settleAddress(slug, shape) {
-      stopSettling(slug);
-      const timer = setTimeout(async () => {
-        try {
-          await withLock(addressOf(slug), async () => {
-            if (settling.get(slug) === timer) await dropOtherShapes(slug, shape);
-          });
-        } catch (error) {
-          logger?.error(`${addressOf(slug)} keeps lines of an old shape until the next push: ${error}`);
-        }
-      }, settleMs);
-      timer.unref();
-      settling.set(slug, timer);
-    },
-
-    async removeAddress(slug) {
-      await withLock(addressOf(slug), async () => {
-        stopSettling(slug);
-        await rm(addressOf(slug), { force: true });
-      });
-    },
-
     async reload() {
       await enqueue({});
     },
@@ -348,7 +295,7 @@ export function createCaddyPublisher(options: PublisherOptions): CaddyPublisher 
 
     async close() {
       closed = true;
-      for (const timer of settling.values()) clearTimeout(timer);
+      stopSettling();
       await working;
     },
   };
