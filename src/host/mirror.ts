@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { access, mkdir, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { failure } from '../activities/failure.ts';
 import type { Step } from '../runtime/runtime.ts';
@@ -54,14 +55,17 @@ interface Remote {
 
 /**
  * @param options.gitBaseUrl an http(s) or ssh URL, or a folder of bare repositories (`<owner>/<repo>.git` or `<owner>/<repo>`)
+ * @param options.patienceMs how long to wait before a server is asked again for a commit it does not have: a webhook may outrun the
+ *   server's own replicas. A folder is asked once.
  * @param options.credentials gives a token for http(s), read anew for each call; undefined for none
  */
 export function createMirror(options: {
   layout: Pick<HostLayout, 'mirrors'>;
   gitBaseUrl: string;
   credentials?: () => Promise<string | undefined>;
+  patienceMs?: number[];
 }): Mirror {
-  const { layout, gitBaseUrl, credentials } = options;
+  const { layout, gitBaseUrl, credentials, patienceMs = [1000, 2000] } = options;
   const baseFolder = gitBaseUrl.startsWith('file://')
     ? fileURLToPath(gitBaseUrl)
     : isAbsolute(gitBaseUrl) || gitBaseUrl.startsWith('./') || gitBaseUrl.startsWith('../')
@@ -122,6 +126,23 @@ export function createMirror(options: {
     return exitCode === 0 ? undefined : { trouble: classifyGitError(stderr), reason: gitReason(stderr) };
   }
 
+  /** Fetches the ref, then the exact commit. Gives why the commit is not there, or undefined when it is. */
+  async function fetchCommit(
+    gitDir: string,
+    remote: Remote,
+    { name, ref, sha, target }: { name: string; ref: string; sha: string; target: string },
+    step: Step,
+  ): Promise<string | undefined> {
+    const first = await fetch(gitDir, remote, ref, target, step);
+    if (first && first.trouble !== 'no-ref') throw troubleOf(first, name);
+    if (!first && (await hasCommit(gitDir, sha))) return undefined;
+    // The ref has moved on (or is gone): the server may still give the exact commit.
+    const second = await fetch(gitDir, remote, sha, target, step);
+    if (second && second.trouble !== 'no-ref' && second.trouble !== 'no-commit') throw troubleOf(second, name);
+    if (!second && (await hasCommit(gitDir, sha))) return undefined;
+    return first ? `${ref} is not there` : `${ref} points elsewhere`;
+  }
+
   return {
     async ensureCommit({ owner, repo, ref, sha }, step) {
       checkNames(owner, repo);
@@ -140,21 +161,19 @@ export function createMirror(options: {
           const remote = await remoteOf(owner, repo);
           const name = `${owner}/${repo}`;
           const target = mirrorRef(ref);
-          step.progress(`fetching ${name} ${ref}`);
-          const first = await fetch(gitDir, remote, ref, target, step);
-          if (first && first.trouble !== 'no-ref') throw troubleOf(first, name);
-          if (!first && (await hasCommit(gitDir, sha))) return await touchRef(gitDir, ref);
-          // The ref has moved on (or is gone): the server may still give the exact commit.
-          const second = await fetch(gitDir, remote, sha, target, step);
-          if (second && second.trouble !== 'no-ref' && second.trouble !== 'no-commit') throw troubleOf(second, name);
-          if (second || !(await hasCommit(gitDir, sha))) {
-            const why = first ? `${ref} is not there` : `${ref} points elsewhere`;
-            throw failure(
-              'CommitNotFound',
-              `Commit ${sha} is not in ${name} (any more): ${why}. Was it force-pushed away?`,
-            );
+          for (const pauseMs of [...(remote.local ? [] : patienceMs), undefined]) {
+            step.progress(`fetching ${name} ${ref}`);
+            const missing = await fetchCommit(gitDir, remote, { name, ref, sha, target }, step);
+            if (missing === undefined) return await touchRef(gitDir, ref);
+            if (pauseMs === undefined) {
+              throw failure(
+                'CommitNotFound',
+                `Commit ${sha} is not in ${name} (any more): ${missing}. Was it force-pushed away?`,
+              );
+            }
+            step.progress(`${name} has no ${sha.slice(0, 10)} yet`);
+            await sleep(pauseMs, undefined, { signal: step.signal }).catch(() => step.signal.throwIfAborted());
           }
-          await touchRef(gitDir, ref);
         },
         { signal: step.signal },
       );

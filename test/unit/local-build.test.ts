@@ -163,7 +163,7 @@ describe('a build', () => {
       Procfile:
         'release: echo release >> order\nseed: echo seed >> order\nsetup: echo setup >> order\nweb: exec node s.js',
       's.js': server(),
-      'preview-meta.json': { setupService: 'seed', appServices: ['web'] },
+      'preview-meta.json': { setupService: 'seed' },
     });
     await rig.up(rig.runtime, deployment);
     const { cwd } = await ask(await upstream(rig.runtime, deployment.container));

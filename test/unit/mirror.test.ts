@@ -42,7 +42,12 @@ const commit = async (files: Record<string, string>, message = 'c') => {
 };
 const push = (refspec: string) => git(work, 'push', '-q', '-f', bare, refspec);
 const mirrorOf = (gitBaseUrl: string, token?: string) =>
-  createMirror({ layout: hostLayout(join(root, 'state')), gitBaseUrl, credentials: async () => token });
+  createMirror({
+    layout: hostLayout(join(root, 'state')),
+    gitBaseUrl,
+    credentials: async () => token,
+    patienceMs: [50, 500],
+  });
 const type = (promise: Promise<unknown>) =>
   promise.then(
     () => 'ok',
@@ -256,6 +261,23 @@ describe('over http', () => {
       answer = status;
       expect(await type(mirrorOf(base, 's3cret').resolveBranch({ ...wanted, branch: 'main' }))).toBe(meaning);
     }
+  });
+
+  test('a commit that the server does not have yet is asked for again', async () => {
+    answer = undefined;
+    await commit({ a: '1' });
+    push('HEAD:refs/pull/1/head');
+    const sha = await commit({ a: '2' });
+    const said: string[] = [];
+    const telling: Step = { signal: new AbortController().signal, progress: (text) => void said.push(text) };
+    const arrival = mirrorOf(base, 's3cret').ensureCommit(
+      { owner: 'Acme', repo: 'shop', ref: 'refs/pull/1/head', sha },
+      telling,
+    );
+    arrival.catch(() => {});
+    while (!said.some((text) => text.includes('yet'))) await new Promise((resolve) => setTimeout(resolve, 5));
+    push('HEAD:refs/pull/1/head');
+    await arrival;
   });
 
   test('a fetch that hangs ends when it is cancelled, and the next one is not blocked by it', async () => {

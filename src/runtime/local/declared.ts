@@ -45,7 +45,8 @@ export async function readDeclared(tree: string): Promise<Declared> {
  */
 export function metaOf(metaText: string | undefined, commands: Command[]): PreviewMeta {
   const names = commands.map((command) => command.name);
-  const services = names.filter((name) => isService({ name, command: '' }));
+  const ownSetup = setupServiceOf(metaText);
+  const services = names.filter((name) => isService({ name, command: '' }) && name !== ownSetup);
   const once = onceNames.filter((name) => names.includes(name));
   const web =
     services.includes('web') || services.length === 0 ? 'web' : services.length === 1 ? services[0] : undefined;
@@ -80,6 +81,16 @@ export function metaOf(metaText: string | undefined, commands: Command[]): Previ
     }
   }
   return meta;
+}
+
+/** The setup service that a meta names, before it is known to be valid: it is no service that keeps running. */
+function setupServiceOf(metaText: string | undefined): unknown {
+  try {
+    const value: unknown = JSON.parse(metaText ?? '{}');
+    return isObject(value) ? value.setupService : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** The commands that are run once per deployment, in order: `setup:`, a setup service of another name, `release:`. */
