@@ -67,7 +67,7 @@ interface HostRoutes {
  * @throws when a value is outside its alphabet, or https has no certificate
  */
 export function mainCaddyfile(settings: MainCaddyfileSettings): string {
-  const { scheme, port, layout } = settings;
+  const { scheme, layout } = settings;
   const domain = checkedDomain(settings.domain);
   if (scheme === 'https' && !settings.tls) {
     throw new Error('https needs a certificate and key for the wildcard site');
@@ -122,7 +122,7 @@ ${block('', globalOptions(settings))}
 }
 
 # Hosts that are none of ours; and, for every site, an app that refuses connections or doesn't take them.
-${scheme}://:${port} {
+${scheme}:// {
 	respond "No such preview." 404
 	handle_errors 502 503 504 {
 		@known vars_regexp {re.live.2} ^[0-9a-f]+$
@@ -140,7 +140,7 @@ ${scheme}://:${port} {
 
 # Every label without a site of its own: a progress page when the label is claimed, else 404. The file matcher globs, so
 # the label is checked first.
-${scheme}://*.${domain}:${port} {
+${scheme}://*.${domain} {
 ${tlsLine(settings.tls)}	@label vars_regexp ${own} ^[a-z0-9-]{1,63}$
 	handle @label {
 		@page file {
@@ -152,7 +152,7 @@ ${tlsLine(settings.tls)}	@label vars_regexp ${own} ^[a-z0-9-]{1,63}$
 	respond "No such preview." 404
 }
 
-${scheme}://webhook.${domain}:${port} {
+${scheme}://webhook.${domain} {
 	reverse_proxy 127.0.0.1:${checkedPort(settings.webhookPort)}
 }
 ${redirectSite(settings)}
@@ -174,10 +174,7 @@ export function importLine(layout: { caddyPreviews: string }, file = '*.caddy'):
 export function previewFragment(settings: RouteSettings, shape: PreviewShape): string {
   const slug = checkedLabel(shape.slug);
   const hosts = hostRoutes(shape);
-  const addresses = hosts.map(
-    ({ hostname }) =>
-      `${settings.scheme}://${checkedHostname(hostname, settings.domain)}:${checkedPort(settings.port)}`,
-  );
+  const addresses = hosts.map(({ hostname }) => `${settings.scheme}://${checkedHostname(hostname, settings.domain)}`);
   const file = `${settings.layout.live}/${slug}`;
   checkedPath(file);
   const key = shapeKey(settings, shape);
@@ -221,7 +218,7 @@ function branches(hosts: HostRoutes[]): string[] {
  * new one the new shape's, and no request can meet the paths of one with the app of the other.
  */
 export function shapeKey(settings: RouteSettings, shape: PreviewShape): string {
-  return shortHash(JSON.stringify([settings.scheme, settings.domain, settings.port, shape.slug, hostRoutes(shape)]), 8);
+  return shortHash(JSON.stringify([settings.scheme, settings.domain, shape.slug, hostRoutes(shape)]), 8);
 }
 
 /**
@@ -278,12 +275,15 @@ function hostRoutes(shape: PreviewShape): HostRoutes[] {
 }
 
 function globalOptions(settings: MainCaddyfileSettings): string[] {
-  const { adminAddress, bind, trustedProxies } = settings;
+  const { adminAddress, bind, trustedProxies, scheme, port, redirectPort } = settings;
   if (!/^(?:unix\/\/?[\w./-]+(?:\|0[0-7]{3})?|(?:[\w.-]+|\[[0-9a-f:]+\]):\d{1,5})$/.test(adminAddress)) {
     throw new Error(`not an admin address: ${shown(adminAddress)}`);
   }
   return [
     `admin ${adminAddress}`,
+    '# Here and in no site, so that a preview keeps its file when the port changes.',
+    ...(scheme === 'http' ? [`http_port ${checkedPort(port)}`] : [`https_port ${checkedPort(port)}`]),
+    ...(scheme === 'https' && redirectPort !== undefined ? [`http_port ${checkedPort(redirectPort)}`] : []),
     '# Certificates are given, never asked for: a preview must not wait for a certificate authority.',
     'auto_https off',
     '# The files are the truth; a second copy of the configuration would cost every reload its writing.',
@@ -310,7 +310,7 @@ function tlsLine(tls: MainCaddyfileSettings['tls']): string {
 function redirectSite({ scheme, port, redirectPort }: MainCaddyfileSettings): string {
   if (scheme !== 'https' || redirectPort === undefined) return '';
   const target = `https://{host}${port === 443 ? '' : `:${port}`}{uri}`;
-  return `\nhttp://:${checkedPort(redirectPort)} {\n\tredir ${target} 308\n}\n`;
+  return `\nhttp:// {\n\tredir ${target} 308\n}\n`;
 }
 
 /** One line, so that the Caddyfile stays readable; no styles, because Caddy would look for placeholders in their braces. */

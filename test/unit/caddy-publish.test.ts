@@ -1,4 +1,4 @@
-import { readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
@@ -234,6 +234,26 @@ describe('a worker or a Caddy that dies', () => {
     await writeFile(file('crash-1.caddy'), fragmentOf('crash-1'));
     expect(await open('crash-1')).toEqual({ reloaded: true });
     expect(await status('crash-1')).toBe(200);
+  });
+
+  test('with another port than before: the previews on disk are served there, unchanged', async () => {
+    const other = await testCaddy();
+    try {
+      await open('moved-1');
+      await mkdir(other.layout.caddyPreviews, { recursive: true });
+      await mkdir(other.layout.live, { recursive: true });
+      const text = await readFile(file('moved-1.caddy'), 'utf8');
+      await writeFile(
+        join(other.layout.caddyPreviews, 'moved-1.caddy'),
+        text.replaceAll(caddy.layout.root, other.layout.root),
+      );
+      await copyFile(join(caddy.layout.live, 'moved-1'), join(other.layout.live, 'moved-1'));
+      await other.start();
+      const answer = await ask(other.port, 'moved-1.preview.localhost');
+      expect([answer.status, answer.headers['x-tekton-sha']]).toEqual([200, sha1]);
+    } finally {
+      await other.close();
+    }
   });
 
   test('a file deleted but still loaded is withdrawn by a new worker', async () => {

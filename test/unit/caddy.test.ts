@@ -52,9 +52,10 @@ describe('the main Caddyfile', () => {
       trustedProxies: ['10.0.0.0/8'],
     });
     expect(text.match(/tls /g)).toHaveLength(1);
-    expect(text).toContain('https://*.preview.example.com:443 {\n\ttls /etc/ssl/cert.pem /etc/ssl/key.pem\n');
-    expect(text).toContain('http://:80 {\n\tredir https://{host}{uri} 308\n}\n');
+    expect(text).toContain('https://*.preview.example.com {\n\ttls /etc/ssl/cert.pem /etc/ssl/key.pem\n');
+    expect(text).toContain('http:// {\n\tredir https://{host}{uri} 308\n}\n');
     expect(text).toContain('\t\ttrusted_proxies static 10.0.0.0/8\n');
+    expect(text).toContain('\thttps_port 443\n\thttp_port 80\n');
     expect(text).toContain('{http.request.host.labels.3}');
   });
 
@@ -83,7 +84,7 @@ describe("a preview's fragment", () => {
     expect(
       previewFragment(settings, shape()),
     ).toBe(`# Preview foo-42. Written by tekton; the address of its live deployment is in /s/live/foo-42
-http://foo-42.preview.localhost:8080 {
+http://foo-42.preview.localhost {
 	@live3000 vars_regexp live {file./s/live/foo-42} \`(?m)^(\\S+) ([0-9a-f]+) 3000 ${shapeKey(settings, shape())}$\`
 	invoke @live3000 tekton_app
 	invoke tekton_progress
@@ -110,7 +111,7 @@ http://foo-42.preview.localhost:8080 {
     expect(
       previewFragment(settings, several),
     ).toBe(`# Preview foo-42. Written by tekton; the address of its live deployment is in /s/live/foo-42
-http://foo-42.preview.localhost:8080, http://api-foo-42.preview.localhost:8080 {
+http://foo-42.preview.localhost, http://api-foo-42.preview.localhost {
 	vars tekton_record {file./s/live/foo-42}
 	@live3000 vars_regexp live tekton_record \`(?m)^(\\S+) ([0-9a-f]+) 3000 ${key}$\`
 	@live4000 vars_regexp live tekton_record \`(?m)^(\\S+) ([0-9a-f]+) 4000 ${key}$\`
@@ -152,7 +153,8 @@ http://foo-42.preview.localhost:8080, http://api-foo-42.preview.localhost:8080 {
     const key = shapeKey(settings, shape());
     expect(shapeKey(settings, shape())).toBe(key);
     expect(shapeKey(settings, withPath('/api'))).not.toBe(key);
-    expect(shapeKey({ ...settings, port: 8081 }, shape())).not.toBe(key);
+    expect(shapeKey({ ...settings, port: 8081 }, shape())).toBe(key);
+    expect(shapeKey({ ...settings, domain: 'other.localhost' }, shape())).not.toBe(key);
   });
 
   test.each([
