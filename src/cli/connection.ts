@@ -86,7 +86,8 @@ export async function thisMachine(options: ConnectionOptions): Promise<Machine> 
     return { host: stack.host, runtime: 'local', stateDir: folder, layout: hostLayout(folder), stack };
   }
   const { readConfig } = await import('../config.ts');
-  const { TEKTON_HOST, TEKTON_RUNTIME, TEKTON_STATE_DIR = options.stateDir && folder, XDG_STATE_HOME } = env;
+  const { TEKTON_HOST, TEKTON_RUNTIME, XDG_STATE_HOME } = env;
+  const TEKTON_STATE_DIR = options.stateDir ? folder : env.TEKTON_STATE_DIR;
   // Only what says who this machine is: a command must not fail for what its services still lack.
   const { host, runtime, stateDir } = readConfig(
     { PREVIEW_DOMAIN: 'localhost', TEKTON_HOST, TEKTON_RUNTIME, TEKTON_STATE_DIR, XDG_STATE_HOME },
