@@ -20,6 +20,8 @@ export interface MachineClaims {
   release(kind: ClaimKind, key: string, owner: string): Promise<void>;
   /** Lets go of all of the owner's claims of this kind. */
   releaseAll(kind: ClaimKind, owner: string): Promise<void>;
+  /** Removes every claim whose owner path is gone. */
+  sweep(): Promise<void>;
   /** A port that nobody claims and nobody listens on, now the owner's. Throws when the range is used up. */
   claimPort(owner: string): Promise<number>;
   /** The keys of this kind that are the owner's. */
@@ -93,6 +95,17 @@ export function createMachineClaims(
     async releaseAll(kind, owner) {
       await locked(async () => {
         for (const key of await claimedBy(kind, owner)) await rm(fileOf(kind, key), { force: true });
+      });
+    },
+
+    async sweep() {
+      await locked(async () => {
+        for (const name of await readdir(folder).catch(() => [])) {
+          if (name.startsWith('.')) continue;
+          const holder = await readOrUndefined(join(folder, name));
+          // Another user's file may not be removed; it does no harm.
+          if (holder && !(await exists(holder))) await rm(join(folder, name), { force: true }).catch(() => {});
+        }
       });
     },
 

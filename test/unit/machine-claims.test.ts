@@ -46,6 +46,18 @@ describe('machine claims', () => {
     expect(takers.filter(Boolean)).toHaveLength(1);
   });
 
+  test('a sweep removes the claims of owners that are gone, and no others', async () => {
+    const claims = createMachineClaims(join(folder, 'claims'));
+    const [a, b] = [await owner('a'), await owner('b')];
+    await claims.claimPort(a);
+    const kept = await claims.claimPort(b);
+    await rm(a, { recursive: true });
+    await claims.sweep();
+    expect(await readdir(join(folder, 'claims'))).toEqual([`port-${kept}`]);
+    await claims.releaseAll('port', b);
+    expect(await readdir(join(folder, 'claims'))).toEqual([]);
+  });
+
   test('ports are unique across stacks, in range, and never one that somebody listens on', async () => {
     const one = createMachineClaims(join(folder, 'claims'));
     const two = createMachineClaims(join(folder, 'claims'));

@@ -3,12 +3,11 @@
  * detached from the worker and write straight into their logs, so they outlive it; the record in the folder says what should run,
  * and the next worker takes over from there.
  */
-import { chmod, mkdir, readdir } from 'node:fs/promises';
+import { chmod, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { failure } from '../../activities/failure.ts';
 import { declaredPorts, type PreviewMeta, servicePort } from '../../domain/meta.ts';
-import type { InventoryItem } from '../../domain/preview.ts';
 import { readOrUndefined, withLock, writeAtomic } from '../../host/files.ts';
 import type { HostLayout } from '../../host/layout.ts';
 import { createMachineClaims, type MachineClaims } from '../../host/machine-claims.ts';
@@ -19,13 +18,16 @@ import { copySecrets, copySource, exists } from './contents.ts';
 import { onceCommands } from './declared.ts';
 import { formatEnvFile, parseEnvFile } from './env-file.ts';
 import { containerMarker, type Machine, marker, processEnvironment } from './environment.ts';
-import { enforceQuota, enforceTotal, lastLines, listLogs, logQuota, note, readTail, tellingLines } from './logs.ts';
+import { inventoryOf } from './inventory.ts';
+import { createLogKeeper } from './log-keeper.ts';
+import { listLogs } from './logs.ts';
 import { describeMachine, firstExecutable } from './machine.ts';
+import { runOnce } from './once.ts';
 import { appLogPath, containerPaths, logFolder } from './paths.ts';
 import { endProcs, findProcs, isAlive, type Proc, type ProcId, takeSnapshot } from './proc.ts';
 import { type ContainerFile, listRecords, readRecord, writeRecord } from './record.ts';
-import { describeEnd, runToEnd } from './spawn.ts';
 import { createSupervisor } from './supervisor.ts';
+import { tailOf } from './tail.ts';
 import { findUpstreams } from './upstreams.ts';
 
 export interface LocalRuntimeOptions {
@@ -39,10 +41,6 @@ export interface LocalRuntimeOptions {
   /** How many closures that no container uses are kept. */
   keepClosures?: number;
 }
-
-/** How often logs are held to their quota. */
-const quotaEveryMs = 5000;
-const totalQuotaEveryMs = 3600_000;
 
 /** Makes the runtime; starts nothing. A worker calls `recover` once; others (the CLI) only read. */
 export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
@@ -62,8 +60,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
   const supervisor = createSupervisor({ layout, machine, logger, environmentOf });
   /** Steps under way, so that a destroy need not wait behind them. */
   const underWay = new Map<string, Set<AbortController>>();
-  let quotaTimer: NodeJS.Timeout | undefined;
-  let totalHeldAt = 0;
+  const logKeeper = createLogKeeper(layout, logger);
 
   const lock = <T>(name: string, work: () => Promise<T>, signal?: AbortSignal) =>
     withLock(containerPaths(layout, name).folder, work, { signal });
@@ -112,31 +109,6 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
     );
     const environ = { [marker.container]: containerMarker(machine, name) };
     return findProcs({ environ, known, folder: containerPaths(layout, name).root }, snapshot);
-  }
-
-  async function holdLogsToQuota(): Promise<void> {
-    const records = await listRecords(layout);
-    const names = records.map((record) => record.name);
-    const inUse = (file: string) => names.some((name) => file.startsWith(`${name}-`) || file === `build-${name}.log`);
-    for (const label of new Set(records.map((record) => record.label))) {
-      await enforceQuota(logFolder(layout, label), inUse, logQuota);
-    }
-    if (Date.now() - totalHeldAt < totalQuotaEveryMs) return;
-    totalHeldAt = Date.now();
-    await enforceTotal(layout.logs, inUse);
-  }
-
-  function watchQuota(): void {
-    let busy = false;
-    quotaTimer ??= setInterval(() => {
-      if (busy) return;
-      busy = true;
-      void holdLogsToQuota()
-        .catch((error) => logger.warn({ err: error }, 'logs could not be held to their quota'))
-        .finally(() => {
-          busy = false;
-        });
-    }, quotaEveryMs).unref();
   }
 
   return {
@@ -245,25 +217,13 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
           // A retry kills first: an attempt whose worker died may still be at it.
           await endProcs(() => processesOf(name, undefined), 1000);
           inner.signal.throwIfAborted();
-          const logPath = appLogPath(layout, first.label, name, command.name);
-          step.progress(`running ${command.name}`);
-          const spawnId = `once-${command.name}`;
-          const end = await runToEnd(
-            { argv: command.argv, cwd: paths.app, env: await environmentOf(first, command.name, spawnId), logPath },
-            {
-              find: () => processesOf(name, undefined),
-              graceMs: 1000,
-              signal: inner.signal,
-              progress: (line) => step.progress(`${command.name}: ${line.slice(0, 160)}`),
-            },
-          );
-          if (end.code !== 0) {
-            await note(logPath, `${command.name} ended with ${describeEnd(end)}`);
-            const lines = tellingLines(end.output, 12);
-            throw failure('SetupFailed', `'${command.name}' ended with ${describeEnd(end)}:\n${lines.join('\n')}`, {
-              details: [{ lines, logPath }],
-            });
-          }
+          const spec = {
+            argv: command.argv,
+            cwd: paths.app,
+            env: await environmentOf(first, command.name, `once-${command.name}`),
+            logPath: appLogPath(layout, first.label, name, command.name),
+          };
+          await runOnce(command.name, spec, () => processesOf(name, undefined), inner);
           await lock(name, () => change(name, (record) => void record.done.push(command.name)));
         }
       });
@@ -290,7 +250,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
         );
         await supervisor.bringUp(name);
       });
-      watchQuota();
+      logKeeper.start();
     },
 
     async upstreams(name, ports) {
@@ -299,21 +259,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
       return await findUpstreams(record, ports, () => processesOf(name, record));
     },
 
-    async tail(name, lines) {
-      const record = await readRecord(layout, name);
-      const label = record?.label ?? (await labelOfLogs(layout, name));
-      if (label === undefined) return [];
-      const files = (await listLogs(logFolder(layout, label))).filter(
-        (file) => file.name.startsWith(`${name}-`) && file.size > 0,
-      );
-      const texts: string[] = [];
-      for (const file of files) {
-        const service = file.name.slice(name.length + 1, -'.log'.length);
-        const last = lastLines(await readTail(file.path), lines);
-        texts.push(...(files.length > 1 ? last.map((line) => `${service} | ${line}`) : last));
-      }
-      return lastLines(texts.join('\n'), lines);
-    },
+    tail: (name, lines) => tailOf(layout, name, lines),
 
     async services(name) {
       const record = await readRecord(layout, name);
@@ -387,24 +333,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
     },
 
     async inventory(owner) {
-      const now = takeSnapshot();
-      const items: InventoryItem[] = [];
-      const processes = new Map<number, InventoryItem>();
-      const addProcess = (pid: number, container: string, kind: 'process' | 'build') =>
-        processes.set(pid, { kind, name: `${container} (pid ${pid})` });
-      for (const record of (await listRecords(layout)).filter((one) => one.owner === owner)) {
-        items.push({ kind: 'container', name: record.name });
-        for (const port of Object.values(record.ports)) items.push({ kind: 'port', name: String(port) });
-        for (const proc of processesOf(record.name, record, now)) addProcess(proc.pid, record.name, 'process');
-      }
-      // And those whose container has no record (any more).
-      for (const { pid } of findProcs({ environ: { [marker.owner]: owner } }, now)) {
-        const of = now.environ(pid).get(marker.container);
-        if (!of?.startsWith(`${machine.stateId}/`)) continue;
-        const kind = of.endsWith(':build') ? 'build' : 'process';
-        addProcess(pid, of.slice(machine.stateId.length + 1).replace(/:build$/, ''), kind);
-      }
-      return [...items, ...processes.values()];
+      return await inventoryOf(layout, machine, owner, processesOf);
     },
 
     // Processes of the local runtime share the host's loopback.
@@ -413,6 +342,7 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
     async recover() {
       await mkdir(layout.containers, { recursive: true });
       await closures.endOrphans();
+      await claims.sweep();
       const leftovers = takeSnapshot();
       for (const record of await listRecords(layout)) {
         if (record.desired !== 'running') continue;
@@ -428,18 +358,16 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
           logger.error({ container: record.name, err: error }, `${record.name} could not be brought back`);
         }
       }
-      watchQuota();
+      logKeeper.start();
     },
 
     async close() {
-      clearInterval(quotaTimer);
-      quotaTimer = undefined;
+      logKeeper.stop();
       await supervisor.letGoOfAll();
     },
 
     async stopAll() {
-      clearInterval(quotaTimer);
-      quotaTimer = undefined;
+      logKeeper.stop();
       // What is cut short is no failure of the app's: it may be tried again.
       const stopping = failure('ContainerFailed', 'The host is stopping; it is tried again when it is back.');
       for (const steps of underWay.values()) for (const controller of steps) controller.abort(stopping);
@@ -486,13 +414,4 @@ function runs(machine: Machine, name: string, process: ContainerFile['processes'
   if (!process.daemon) return process.pid !== undefined && isAlive({ pid: process.pid, start: process.start ?? 0 });
   const environ = { [marker.container]: containerMarker(machine, name), [marker.spawn]: process.spawnId };
   return findProcs({ environ }).length > 0;
-}
-
-/** The label under which a container that is gone has left logs. */
-async function labelOfLogs(layout: HostLayout, name: string): Promise<string | undefined> {
-  const labels = await readdir(layout.logs).catch(() => []);
-  for (const label of labels) {
-    if ((await listLogs(join(layout.logs, label))).some((file) => file.name.startsWith(`${name}-`))) return label;
-  }
-  return undefined;
 }
