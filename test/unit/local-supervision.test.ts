@@ -147,6 +147,27 @@ describe('the worker', () => {
     expect(await rig.runtime.inventory('preview/acme/shop/42')).toEqual([]);
   });
 
+  test('dies during setup: a retry kills what is left of it, and what has been done once is not done again', async () => {
+    const deployment = await rig.commit({
+      Procfile: `setup: echo setup >> ${rig.root}/ran\nrelease: echo release >> ${rig.root}/ran; test -e ${rig.root}/go || sleep 1000\nweb: sleep 1000`,
+    });
+    const ran = () => readFile(join(rig.root, 'ran'), 'utf8').catch(() => '');
+    const worker = startWorker(deployment);
+    await until(async () => (await ran()) === 'setup\nrelease\n');
+    await killWorker(worker.child);
+    const left = marked(`/${deployment.container}`);
+    expect(left.length).toBeGreaterThan(0);
+    await writeFile(join(rig.root, 'go'), '');
+    const next = rig.open();
+    await next.recover();
+    const { meta } = await next.buildClosure(deployment, step());
+    await next.runSetup(deployment.container, meta, step());
+    expect(await ran()).toBe('setup\nrelease\nrelease\n');
+    expect(marked(`/${deployment.container}`)).toEqual([]);
+    await next.runSetup(deployment.container, meta, step());
+    expect(await ran()).toBe('setup\nrelease\nrelease\n');
+  });
+
   test('stops everything and, told to recover, brings everything back at the same ports', async () => {
     const deployment = await rig.commit({ Procfile: 'web: exec node s.js', 's.js': server() });
     await rig.up(rig.runtime, deployment);

@@ -7,7 +7,7 @@ import { createMirror } from '../../src/host/mirror.ts';
 import { createLocalRuntime } from '../../src/runtime/local/index.ts';
 import { slot, step } from './local-rig.ts';
 
-const [root = '', text = '{}', until = 'services'] = process.argv.slice(2);
+const [root = '', text = '{}'] = process.argv.slice(2);
 const deployment = JSON.parse(text);
 const layout = hostLayout(join(root, 'state'));
 const runtime = createLocalRuntime({
@@ -24,6 +24,6 @@ await runtime.createContainer({ name, owner, kind: 'preview', label, closure, sl
 await runtime.writeEnvironment(name, deployment, closure, { GREETING: 'hi' }, step());
 await runtime.startContainer(name, step());
 await runtime.runSetup(name, closure.meta, step());
-if (until === 'services') await runtime.startServices(name, closure.meta, step());
+await runtime.startServices(name, closure.meta, step());
 console.log('up');
 setInterval(() => {}, 1000);
