@@ -11,6 +11,9 @@ import { labelPattern } from './slug.ts';
 /** How long WebSockets of the old configuration live after a reload: the promise is at least 10 minutes. */
 export const streamCloseDelay = '10m';
 
+/** The key of every shape with one hostname and one route. */
+export const singleShape = 'single';
+
 /** Seconds after which a visitor of a preview that isn't up yet should ask again. */
 export const retryAfterSeconds = 2;
 
@@ -77,18 +80,35 @@ export function mainCaddyfile(settings: MainCaddyfileSettings): string {
   return `# Written by tekton. Each preview's site is a file of its own, imported at the end.
 ${block('', globalOptions(settings))}
 # An app, at the address that the preview's record gave (re.live.1), for the commit it names (re.live.2).
+(tekton_app) {
+	# Deferred, so that it replaces whatever the app says, on a WebSocket's 101 too.
+	header >X-Tekton-Sha {re.live.2}
+	reverse_proxy {re.live.1} {
+		stream_close_delay ${streamCloseDelay}
+		transport http {
+			dial_timeout 3s
+			# Shorter than any app server's own (Node's is 5s, gunicorn's 2s): a connection the app has just closed is never used.
+			keepalive 1s
+		}
+	}
+}
+
 &(tekton_app) {
 	route {
-		# Deferred, so that it replaces whatever the app says, on a WebSocket's 101 too.
-		header >X-Tekton-Sha {re.live.2}
-		reverse_proxy {re.live.1} {
-			stream_close_delay ${streamCloseDelay}
-			transport http {
-				dial_timeout 3s
-				# Shorter than any app server's own (Node's is 5s, gunicorn's 2s): a connection the app has just closed is never used.
-				keepalive 1s
+		import tekton_app
+	}
+}
+
+# A preview of one route, the usual one: whatever its declared port, the record has one address.
+&(tekton_single) {
+	route {
+		@live vars_regexp live tekton_record \`(?m)^(\\S+) ([0-9a-f]+) [0-9]+ ${singleShape}$\`
+		handle @live {
+			route {
+				import tekton_app
 			}
 		}
+		invoke tekton_progress
 	}
 }
 
@@ -178,15 +198,12 @@ export function previewFragment(settings: RouteSettings, shape: PreviewShape): s
   const file = `${settings.layout.live}/${slug}`;
   checkedPath(file);
   const key = shapeKey(settings, shape);
-  const single = hosts.length === 1 && hosts[0]?.routes.length === 1;
-  const record = single ? quoted(`{file.${file}}`) : 'tekton_record';
+  const record = `vars tekton_record ${quoted(`{file.${file}}`)}`;
   const live = declaredPorts(shape.meta).map(
-    (port) => `@live${port} vars_regexp live ${record} \`(?m)^(\\S+) ([0-9a-f]+) ${port} ${key}$\``,
+    (port) => `@live${port} vars_regexp live tekton_record \`(?m)^(\\S+) ([0-9a-f]+) ${port} ${key}$\``,
   );
-  // A thousand previews are one reload: the usual shape, one route, gets the fewest directives that can do it.
-  const body = single
-    ? [...live, `invoke @live${hosts[0]?.routes[0]?.port} tekton_app`, 'invoke tekton_progress']
-    : [`vars tekton_record ${quoted(`{file.${file}}`)}`, ...live, ...branches(hosts)];
+  // A thousand previews are one reload: the usual shape gets the fewest directives that can do it.
+  const body = key === singleShape ? [record, 'invoke tekton_single'] : [record, ...live, ...branches(hosts)];
   return `# Preview ${slug}. Written by tekton; the address of its live deployment is in ${file}
 ${block(`${addresses.join(', ')} `, body)}`;
 }
@@ -218,7 +235,10 @@ function branches(hosts: HostRoutes[]): string[] {
  * new one the new shape's, and no request can meet the paths of one with the app of the other.
  */
 export function shapeKey(settings: RouteSettings, shape: PreviewShape): string {
-  return shortHash(JSON.stringify([settings.scheme, settings.domain, shape.slug, hostRoutes(shape)]), 8);
+  const hosts = hostRoutes(shape);
+  // With one route there are no paths to mix: an address can be replaced whatever it was declared as.
+  if (hosts.length === 1 && hosts[0]?.routes.length === 1) return singleShape;
+  return shortHash(JSON.stringify([settings.scheme, settings.domain, shape.slug, hosts]), 8);
 }
 
 /**

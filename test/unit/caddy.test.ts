@@ -85,9 +85,8 @@ describe("a preview's fragment", () => {
       previewFragment(settings, shape()),
     ).toBe(`# Preview foo-42. Written by tekton; the address of its live deployment is in /s/live/foo-42
 http://foo-42.preview.localhost {
-	@live3000 vars_regexp live {file./s/live/foo-42} \`(?m)^(\\S+) ([0-9a-f]+) 3000 ${shapeKey(settings, shape())}$\`
-	invoke @live3000 tekton_app
-	invoke tekton_progress
+	vars tekton_record {file./s/live/foo-42}
+	invoke tekton_single
 }
 `);
   });
@@ -150,11 +149,12 @@ http://foo-42.preview.localhost, http://api-foo-42.preview.localhost {
   });
 
   test('changes its key with the shape, and with nothing else', () => {
-    const key = shapeKey(settings, shape());
-    expect(shapeKey(settings, shape())).toBe(key);
-    expect(shapeKey(settings, withPath('/api'))).not.toBe(key);
-    expect(shapeKey({ ...settings, port: 8081 }, shape())).toBe(key);
-    expect(shapeKey({ ...settings, domain: 'other.localhost' }, shape())).not.toBe(key);
+    const key = shapeKey(settings, withPath('/api'));
+    expect(shapeKey(settings, withPath('/api'))).toBe(key);
+    expect(shapeKey(settings, withPath('/other'))).not.toBe(key);
+    expect(shapeKey({ ...settings, domain: 'other.localhost' }, withPath('/api'))).not.toBe(key);
+    expect(shapeKey({ ...settings, port: 8081 }, withPath('/api'))).toBe(key);
+    expect(shapeKey(settings, shape())).toBe('single');
   });
 
   test.each([
