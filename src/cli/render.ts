@@ -137,10 +137,13 @@ export function renderStory(status: PreviewStatus, now: number, more: string[] =
     ...(status.url && status.phase !== 'gone' ? [`Its address: ${status.url}`] : []),
     ...section(
       'What happened',
-      status.story.map((s) => `${clock(s.at)}  ${printable(s.text)}`),
+      status.story.flatMap((s) => {
+        const [first, ...more] = printable(s.text).split('\n');
+        return [`${clock(s.at)}  ${first}`, ...more.map((line) => `${' '.repeat(clock(s.at).length)}  ${line}`)];
+      }),
     ),
     ...section(
-      `Steps of attempt ${status.attempt}`,
+      stepsTitle(status),
       renderSteps(status.steps, now).map((line) => line.slice(2)),
     ),
     ...section('Commits', [
@@ -165,7 +168,8 @@ export function stepLine(step: StepStatus, now: number, width = 0, frame?: numbe
   const active = step.state === 'running' || step.state === 'undoing';
   const mark = active && frame !== undefined ? frames[frame % frames.length] : marks[step.state];
   const ms = step.ms ?? (active ? now - Date.parse(step.startedAt) : undefined);
-  const word = step.state === 'undoing' || step.state === 'undone' ? step.state : undefined;
+  // No word for what is undone: "release hostnames … undone" reads as if it had been taken back.
+  const word = step.state === 'undoing' ? 'undoing' : undefined;
   const rest = [ms === undefined ? undefined : duration(ms), word, step.note && printable(step.note).split('\n')[0]];
   return `  ${mark} ${step.title.padEnd(width)}  ${rest.filter(Boolean).join('  ')}`.trimEnd();
 }
@@ -189,8 +193,10 @@ export function renderFailure(status: PreviewStatus): string[] {
     status.servedSha && status.phase === 'live'
       ? [`Commit ${shortSha(status.servedSha)} keeps serving at ${status.url}`]
       : [];
+  const [first = '', ...more] = reason ? reasonText(reason).split('\n') : [phases[status.phase]];
   return [
-    `${status.slug} ${failureVerb(status)}: ${reason ? reasonText(reason) : phases[status.phase]}`,
+    `${status.slug} ${failureVerb(status)}: ${first}`,
+    ...more.map((line) => `  | ${line}`),
     ...tailLines(reason),
     ...stays,
     ...nextWords(status),

@@ -5,6 +5,7 @@ import { type Attempted, type Desired, nothingDesired } from '../domain/desired.
 import { nextStep } from '../domain/failures.ts';
 import { type Phase, phases } from '../domain/phase.ts';
 import type { Closure, DeploymentRef, PreviewRef, PreviewSource, RouteRecord, Slot } from '../domain/preview.ts';
+import { duration } from '../domain/progress-page.ts';
 import { searchAttributes } from '../domain/search-attributes.ts';
 import type { DeploymentStatus, FailureReason, PreviewInput, PreviewStatus, StepStatus } from './messages.ts';
 
@@ -218,31 +219,49 @@ function deploymentStatus(d: Deployment, state: DeploymentStatus['state']): Depl
   return { container: d.ref.container, number: d.number, sha: d.ref.sha, address: d.slot?.address, state };
 }
 
-/** The workflow's page in the Temporal web UI, as Markdown: enough to know what is going on without anything else. */
+/**
+ * The workflow's page in the Temporal web UI, as Markdown: enough to know what is going on without anything else. Whatever others
+ * wrote stands in code blocks: Markdown would take `<…>` for a tag, and `--` for a dash.
+ */
 export function detailsMarkdown(s: PreviewState): string {
   const short = (sha: string | undefined) => (sha ? `\`${sha.slice(0, 7)}\`` : '–');
-  const lines = [
-    `**${s.phase}** – ${phases[s.phase]}${s.place ? ` (place ${s.place} in the queue)` : ''}`,
-    '',
-    ...(s.url ? [`[${s.url}](${s.url})`, ''] : []),
-    `| wanted | built | served |`,
-    `| --- | --- | --- |`,
-    `| ${short(s.desired.sha)} | ${short(s.builtSha)} | ${short(s.serving?.ref.sha)} |`,
-    '',
-  ];
-  if (s.reason) {
-    lines.push(
-      `**${s.reason.type}**: ${s.reason.message}`,
-      ...(s.reason.next ? ['', `Next: ${s.reason.next}`] : []),
-      '',
-    );
-  }
   const mark = { running: '…', done: '✓', failed: '✗', undoing: '↶', undone: '↶' };
-  for (const step of s.steps) {
-    lines.push(`- ${mark[step.state]} ${step.title}${step.ms === undefined ? '' : ` (${step.ms} ms)`}`);
-  }
-  lines.push('', ...s.story.slice(-15).map((line) => `- ${line.at.slice(11, 19)} ${line.text}`));
-  return lines.join('\n');
+  const width = Math.max(0, ...s.steps.map(({ title }) => title.length));
+  const steps = s.steps.map(({ state, title, ms }) =>
+    `${mark[state]} ${title.padEnd(width)}  ${ms === undefined ? '' : duration(ms)}`.trimEnd(),
+  );
+  const story = s.story.slice(-15).map(({ at, text }) => `${at.slice(11, 19)}  ${text.split('\n')[0]}`);
+  return [
+    `**${s.phase}** – ${phaseMeaning(s)}${s.place ? ` (place ${s.place} in the queue)` : ''}`,
+    ...(s.url ? [`[${s.url}](${s.url})`] : []),
+    `| wanted | built | served |\n| --- | --- | --- |\n| ${short(s.desired.sha)} | ${short(s.builtSha)} | ${short(s.serving?.ref.sha)} |`,
+    ...(s.reason ? section('Why, and what next', reasonLines(s.reason, s.slug)) : []),
+    ...section(
+      s.phase === 'destroying' || s.phase === 'gone' ? 'Steps of its end' : `Steps of attempt ${s.attempt}`,
+      steps,
+    ),
+    ...section('What happened (UTC)', story),
+  ].join('\n\n');
+}
+
+function phaseMeaning({ phase, reason, serving, desired }: PreviewState): string {
+  return phase === 'live' && !reason && serving?.ref.sha === desired.sha ? 'the wanted commit serves' : phases[phase];
+}
+
+function reasonLines({ type, message, tail = [], next }: FailureReason, slug: string): string[] {
+  return [
+    `${type}: ${message}`,
+    ...tail.map((line) => `| ${line}`),
+    ...(next ? ['', next.replaceAll('<slug>', slug)] : []),
+  ];
+}
+
+/** Title and code block; the fence is longer than any in the text. */
+function section(title: string, lines: string[]): string[] {
+  if (lines.length === 0) return [];
+  const text = lines.join('\n');
+  const fence = '`'.repeat(Math.max(3, ...[...text.matchAll(/`+/g)].map(([run]) => run.length + 1)));
+  return [`**${title}**`, `${fence}text\n${text}\n${fence}`];
 }
 
 export function showDetails(s: PreviewState): void {

@@ -102,7 +102,7 @@ hello-42   failed
 
 Steps of attempt 1
   ✗ build closure  900 ms  npm ended with exit code 1.
-  ↶ end the build  3 ms  undone
+  ↶ end the build  3 ms
 `));
 
   test('of one in the queue', () =>
@@ -145,6 +145,15 @@ Why
 What next
   Read the log: tekton preview logs hello-42 --build.
 `));
+
+  test('of one whose reason has several lines stays in its column', () => {
+    const story = [{ at: '2026-03-04T10:00:05.000Z', text: 'it failed:\nsrc/page.ts: no' }];
+    expect(text(renderStory({ ...live, story }, now).slice(4, 7))).toBe(`
+What happened
+  10:00:05  it failed:
+            src/page.ts: no
+`);
+  });
 
   test('of one that is gone names no address', () => {
     const gone: PreviewStatus = {

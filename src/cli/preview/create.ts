@@ -43,7 +43,7 @@ async function create(repository: string, branch: string | undefined, options: C
         slug: candidateSlug(source, slug),
         host,
       }),
-      staticSummary: describeSource(source),
+      staticSummary: `Preview of ${describeSource(source)}`,
     });
     const { attempt } = await client.withDeadline(Date.now() + 15_000, () =>
       client.workflow.executeUpdateWithStart(redeployUpdate, { args: [{}], startWorkflowOperation }),
