@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type AddressLine, addressFile, parseAddressFile } from '../domain/caddy.ts';
 import { labelPattern } from '../domain/slug.ts';
-import { readOrUndefined, withLock, writeAtomic } from './files.ts';
+import { readOrUndefined, writeAtomic } from './files.ts';
 import type { HostLayout } from './layout.ts';
 
 export interface Addresses {
@@ -27,8 +27,17 @@ export function createAddresses(
     return join(layout.live, slug);
   };
 
-  /** One writer at a time, and none that brings back what was read before another wrote. */
-  const exclusively = (slug: string, work: () => Promise<void>) => withLock(fileOf(slug), work);
+  /**
+   * One writer at a time for each preview, so that settling never brings back what was read before a push. Within the process is
+   * enough, because only the worker writes here; a push is to cost little more than its rename.
+   */
+  const writers = new Map<string, Promise<void>>();
+  function exclusively(slug: string, work: () => Promise<void>): Promise<void> {
+    const turn = (writers.get(slug) ?? Promise.resolve()).then(work);
+    const after = turn.catch(() => {}).then(() => void (writers.get(slug) === after && writers.delete(slug)));
+    writers.set(slug, after);
+    return turn;
+  }
 
   function stopSettling(slug: string): void {
     clearTimeout(settling.get(slug));
