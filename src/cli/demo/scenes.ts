@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Client } from '@temporalio/client';
+import { projectFolder } from '../../components/cache.ts';
 import { previewWorkflowId } from '../../domain/preview.ts';
 import { pullRequestPayload, signedDelivery } from '../../github/payload.ts';
 import { hostLayout } from '../../host/layout.ts';
@@ -131,20 +132,22 @@ export async function tellClosed(scene: Scene, { url, before }: Opened): Promise
 
 /** What to look at while the demo stays up. */
 export function thingsToTry({ record, repository }: Scene, { url, slug }: Opened): string[] {
-  const at = `--state-dir ${record.stateDir}`;
   return [
     `the preview         ${url}`,
     `Temporal            ${record.temporalUiUrl}`,
     `the webhook         ${record.webhookUrl}`,
     `the repository      ${join(repository.baseUrl, 'acme/hello.git')}`,
     '',
-    `tekton preview status ${slug} ${at}`,
-    `tekton preview explain ${slug} ${at}`,
-    `tekton preview logs ${slug} -f ${at}`,
-    `tekton preview shell ${slug} ${at}`,
-    `tekton preview update ${slug} ${at}`,
-    `tekton preview create acme/hello main ${at}`,
-    `tekton preview destroy ${slug} ${at}`,
+    'In another terminal:',
+    `  alias tekton=${join(projectFolder, 'bin/tekton.mjs')}`,
+    `  export TEKTON_STATE_DIR=${record.stateDir}`,
+    `  tekton preview status ${slug}`,
+    `  tekton preview explain ${slug}`,
+    `  tekton preview logs ${slug} -f`,
+    `  tekton preview shell ${slug}`,
+    `  tekton preview update ${slug}`,
+    '  tekton preview create acme/hello main',
+    `  tekton preview destroy ${slug}`,
   ];
 }
 
