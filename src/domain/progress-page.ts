@@ -1,5 +1,5 @@
 /** What a visitor of a preview sees while nothing serves. A pure function of its state; everything is escaped. */
-import { type Phase, phases } from './phase.ts';
+import type { Phase } from './phase.ts';
 
 export interface ProgressStep {
   /** The activity's type. */
@@ -31,6 +31,20 @@ export interface ProgressState {
 /** Phases in which the page changes by itself soon; in the others it looks again less often. */
 const moving: ReadonlySet<Phase> = new Set<Phase>(['queued', 'building', 'starting', 'updating', 'live', 'destroying']);
 
+/** What a phase means to a visitor, who knows nothing of closures and slots. */
+const meanings: Record<Phase, string> = {
+  queued: 'it waits for its turn',
+  'awaiting-approval': 'it comes from a fork; somebody has to approve this exact commit',
+  building: 'this commit is being built',
+  starting: 'the app is being started',
+  live: 'the app is about to answer here',
+  updating: 'the app is about to answer here',
+  failed: 'it could not be brought up',
+  destroying: 'it is being taken away',
+  stuck: 'it is being taken away, which takes longer than it should',
+  gone: 'nothing is left',
+};
+
 /** The whole page as HTML: no script, no resource from elsewhere; it refreshes itself. */
 export function progressPage(state: ProgressState): string {
   const { label, phase, sha, reason, steps } = state;
@@ -61,7 +75,7 @@ li span:last-child { color: var(--quiet); font-variant-numeric: tabular-nums; }
 </head>
 <body>
 <h1>${escapeHtml(label)}</h1>
-<p><strong>${escapeHtml(phase)}</strong>: ${escapeHtml(phases[phase] ?? '')}${sha ? ` · commit <code>${escapeHtml(sha.slice(0, 12))}</code>` : ''}</p>
+<p><strong>${escapeHtml(phase)}</strong>: ${escapeHtml(meanings[phase] ?? '')}${sha ? ` · commit <code>${escapeHtml(sha.slice(0, 12))}</code>` : ''}</p>
 ${reason ? `<pre>${escapeHtml(reason.slice(0, 4000))}</pre>\n` : ''}${steps.length > 0 ? `<ol>\n${steps.map(stepItem).join('')}</ol>\n` : ''}<p>${moving.has(phase) ? 'This page looks again by itself.' : 'Nothing changes here until somebody acts; the page looks again by itself.'}</p>
 </body>
 </html>

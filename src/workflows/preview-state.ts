@@ -256,10 +256,10 @@ function reasonLines({ type, message, tail = [], next }: FailureReason, slug: st
   ];
 }
 
-/** Title and code block; the fence is longer than any in the text. */
+/** Title and code block; the fence is longer than any in the text. The web UI cuts long lines off, so they are folded. */
 function section(title: string, lines: string[]): string[] {
   if (lines.length === 0) return [];
-  const text = lines.join('\n');
+  const text = lines.join('\n').replace(/.{64}(?=.)/g, '$&\n');
   const fence = '`'.repeat(Math.max(3, ...[...text.matchAll(/`+/g)].map(([run]) => run.length + 1)));
   return [`**${title}**`, `${fence}text\n${text}\n${fence}`];
 }

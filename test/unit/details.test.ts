@@ -66,6 +66,11 @@ Read the log: tekton preview logs hello-42 --build.
 `);
   });
 
+  test('fold long lines', () => {
+    const text = detailsMarkdown({ ...state, story: [{ at, text: 'x'.repeat(130) }] });
+    expect(text).toContain(`\n10:00:00  ${'x'.repeat(54)}\n${'x'.repeat(64)}\n${'x'.repeat(12)}\n`);
+  });
+
   test('keep the text of others in its block, whatever it holds', () => {
     const evil = 'x\n````\n<img src=//elsewhere>';
     const text = detailsMarkdown({ ...state, reason: { type: 'Error', message: evil } });
