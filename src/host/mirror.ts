@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { failure } from '../activities/failure.ts';
 import type { Step } from '../runtime/runtime.ts';
-import { isMissing, withLock, writeAtomic } from './files.ts';
+import { isMissing, readOrUndefined, withLock, writeAtomic } from './files.ts';
 import {
   checkoutArgv,
   classifyGitError,
@@ -103,6 +103,11 @@ export function createMirror(options: {
     return (await runGroup(argv, { env: await environment() })).exitCode === 0;
   }
 
+  /** The same of the commit that a ref was fetched for, without a process: git moves a ref only once all that it needs is there. */
+  async function refPointsTo(gitDir: string, target: string, sha: string): Promise<boolean> {
+    return (await readOrUndefined(join(gitDir, target)))?.trim() === sha;
+  }
+
   /** The mirror's folder, made when missing: in a temp folder first, so that a half-made one is never met. */
   async function ensureMirror(gitDir: string): Promise<void> {
     if (await exists(join(gitDir, 'HEAD'))) return;
@@ -135,7 +140,7 @@ export function createMirror(options: {
   ): Promise<string | undefined> {
     const first = await fetch(gitDir, remote, ref, target, step);
     if (first && first.trouble !== 'no-ref') throw troubleOf(first, name);
-    if (!first && (await hasCommit(gitDir, sha))) return undefined;
+    if (!first && ((await refPointsTo(gitDir, target, sha)) || (await hasCommit(gitDir, sha)))) return undefined;
     // The ref has moved on (or is gone): the server may still give the exact commit.
     const second = await fetch(gitDir, remote, sha, target, step);
     if (second && second.trouble !== 'no-ref' && second.trouble !== 'no-commit') throw troubleOf(second, name);
@@ -155,12 +160,12 @@ export function createMirror(options: {
         gitDir,
         async () => {
           await ensureMirror(gitDir);
-          // Another deployment may have brought it while this one waited.
-          if (await hasCommit(gitDir, sha)) return;
+          const target = mirrorRef(ref);
+          // Another deployment may have brought it while this one waited; by another ref, it costs a fetch of nothing.
+          if (await refPointsTo(gitDir, target, sha)) return;
           await removeStaleLocks(gitDir);
           const remote = await remoteOf(owner, repo);
           const name = `${owner}/${repo}`;
-          const target = mirrorRef(ref);
           for (const pauseMs of [...(remote.local ? [] : patienceMs), undefined]) {
             step.progress(`fetching ${name} ${ref}`);
             const missing = await fetchCommit(gitDir, remote, { name, ref, sha, target }, step);
