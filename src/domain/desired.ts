@@ -104,6 +104,7 @@ export function needsApproval(desired: Desired): boolean {
 
 /** What an attempt is for. Two attempts with the same key would do the same. */
 export interface Attempted {
+  /** `''` when it failed before the commit was known. */
   sha: string;
   redeploys: number;
 }
@@ -111,7 +112,7 @@ export interface Attempted {
 /** The attempt that the desired state asks for, when it is not the one already made. `sha` may still have to be resolved. */
 export function attemptWanted(desired: Desired, last: Attempted | undefined): boolean {
   if (!isWanted(desired)) return false;
-  return last === undefined || last.redeploys !== desired.redeploys || last.sha !== desired.sha;
+  return last === undefined || last.redeploys !== desired.redeploys || last.sha !== (desired.sha ?? '');
 }
 
 function only(told: PullRequestState): Pick<Desired, 'open' | 'sha' | 'updatedAt' | 'fork'> {

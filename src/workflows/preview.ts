@@ -276,7 +276,12 @@ async function introduce(s: PreviewState, { host, github }: Activities): Promise
     : github.readPreviousRun({ workflowId, runId: workflowInfo().runId }).catch(() => undefined);
   if (!s.url) {
     s.stands = true;
-    const claimed = await host.claimSlug({ workflowId, source, candidate: s.slug, fork: s.desired.fork });
+    const claimed = await host.claimSlug({
+      workflowId,
+      source,
+      candidate: candidateSlug(source, s.chosenSlug),
+      fork: s.desired.fork,
+    });
     s.slug = claimed.slug;
     s.url = claimed.url;
     showAttributes(s);
@@ -467,7 +472,6 @@ async function destroy(s: PreviewState, activities: Activities): Promise<void> {
   s.retryAt = undefined;
   s.builtSha = undefined;
   s.url = undefined;
-  s.slug = candidateSlug(s.source, s.chosenSlug);
   s.stands = false;
   enter(s, 'gone');
 }

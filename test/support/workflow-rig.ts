@@ -2,7 +2,7 @@
  * Workflow tests' rig: one time-skipping Temporal server, one bundle, a model host a test. Every execution that a test starts is
  * replayed at its end, so that determinism is never a separate chore.
  */
-import { temporal } from '@temporalio/proto';
+import proto from '@temporalio/proto';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import {
   bundleWorkflowCode,
@@ -30,7 +30,10 @@ import { createModelHost, type ModelHost } from './model-host.ts';
 const hostName = 'test';
 
 export interface WorkflowRig {
-  withHost<T>(test: (host: ModelHost, preview: PreviewDriver, env: TestWorkflowEnvironment) => Promise<T>): Promise<T>;
+  withHost<T>(
+    test: (host: ModelHost, preview: PreviewDriver, env: TestWorkflowEnvironment) => Promise<T>,
+    options?: { server?: 'time-skipping' | 'suggests continue-as-new' },
+  ): Promise<T>;
 }
 
 let installed = false;
@@ -43,16 +46,15 @@ export async function startWorkflowRig(): Promise<WorkflowRig> {
       logger: { log() {}, trace() {}, debug() {}, info() {}, warn() {}, error: console.error },
     });
   }
-  const { path } = await resolveComponent('temporal-test-server');
   const bundle = await bundleWorkflowCode({
     workflowsPath,
     workflowInterceptorModules,
     logger: { log() {}, trace() {}, debug() {}, info() {}, warn() {}, error: console.error },
   });
   return {
-    withHost: async (test) => {
+    withHost: async (test, { server = 'time-skipping' } = {}) => {
       // A server a test: it skips time only while nothing is pending, and a workflow ended in the middle of an activity keeps it from that.
-      const env = await startServer(path);
+      const env = server === 'time-skipping' ? await startTimeSkipping() : await startSuggesting();
       const host = createModelHost();
       const workers = await startWorkers(env.nativeConnection, host, bundle);
       const preview = drivePreview(env);
@@ -69,12 +71,27 @@ export async function startWorkflowRig(): Promise<WorkflowRig> {
   };
 }
 
-async function startServer(path: string): Promise<TestWorkflowEnvironment> {
+/** A development server that suggests continue-as-new after very few events. */
+async function startSuggesting(): Promise<TestWorkflowEnvironment> {
+  const { path } = await resolveComponent('temporal');
+  const extraArgs = ['--dynamic-config-value', 'limit.historyCount.suggestContinueAsNew=60'];
+  return TestWorkflowEnvironment.createLocal({
+    server: {
+      executable: { type: 'existing-path', path },
+      extraArgs,
+      searchAttributes: Object.values(searchAttributes),
+      log: { format: 'json', level: 'error' },
+    },
+  });
+}
+
+async function startTimeSkipping(): Promise<TestWorkflowEnvironment> {
+  const { path } = await resolveComponent('temporal-test-server');
   const env = await TestWorkflowEnvironment.createTimeSkipping({
     server: { executable: { type: 'existing-path', path } },
   });
   // The time-skipping server can add search attributes but not list them, so `ensureSearchAttributes` does not fit here.
-  const { INDEXED_VALUE_TYPE_KEYWORD, INDEXED_VALUE_TYPE_INT } = temporal.api.enums.v1.IndexedValueType;
+  const { INDEXED_VALUE_TYPE_KEYWORD, INDEXED_VALUE_TYPE_INT } = proto.temporal.api.enums.v1.IndexedValueType;
   await env.connection.operatorService.addSearchAttributes({
     namespace: 'default',
     searchAttributes: Object.fromEntries(
@@ -131,6 +148,7 @@ export function drivePreview(env: TestWorkflowEnvironment) {
   const workflowId = previewWorkflowId(source);
   const handle = env.client.workflow.getHandle<typeof previewWorkflow>(workflowId);
   const histories: unknown[] = [];
+  let firstRunId: string | undefined;
   let time = Date.UTC(2026, 0, 1);
 
   const event = (action: string, sha: string, more: Partial<PullRequestEvent> = {}): PullRequestEvent => {
@@ -147,15 +165,19 @@ export function drivePreview(env: TestWorkflowEnvironment) {
     };
   };
   const deliver = async (told: PullRequestEvent) => {
-    await env.client.workflow.signalWithStart<typeof previewWorkflow, [PullRequestEvent]>('previewWorkflow', {
-      workflowId,
-      taskQueue,
-      args: [{ source, host: hostName }],
-      signal: pullRequestSignal,
-      signalArgs: [told],
-      workflowIdConflictPolicy: 'USE_EXISTING',
-      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-    });
+    const { signaledRunId } = await env.client.workflow.signalWithStart<typeof previewWorkflow, [PullRequestEvent]>(
+      'previewWorkflow',
+      {
+        workflowId,
+        taskQueue,
+        args: [{ source, host: hostName }],
+        signal: pullRequestSignal,
+        signalArgs: [told],
+        workflowIdConflictPolicy: 'USE_EXISTING',
+        workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+      },
+    );
+    firstRunId ??= signaledRunId;
     return told;
   };
 
@@ -164,6 +186,7 @@ export function drivePreview(env: TestWorkflowEnvironment) {
     workflowId,
     handle,
     histories,
+    firstRunId: () => firstRunId,
     event,
     deliver,
     send: (action: string, sha: string, more: Partial<PullRequestEvent> = {}) => deliver(event(action, sha, more)),
@@ -183,11 +206,18 @@ export function drivePreview(env: TestWorkflowEnvironment) {
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
     },
+    /** Ends the workflow and keeps the histories of all its runs, for the replay. */
     async end() {
       const description = await handle.describe().catch(() => undefined);
       if (!description) return;
-      histories.push(await handle.fetchHistory());
-      if (description.status.name === 'RUNNING') await handle.terminate('the test is over');
+      let runId: string | undefined = description.runId;
+      while (runId) {
+        const history = await env.client.workflow.getHandle(workflowId, runId).fetchHistory();
+        // A run that has not had its first task yet can't be replayed: there is nothing to compare with.
+        if (history.events?.some((event) => event.workflowTaskCompletedEventAttributes)) histories.push(history);
+        runId = history.events?.[0]?.workflowExecutionStartedEventAttributes?.continuedExecutionRunId || undefined;
+      }
+      if (description.status.name === 'RUNNING') await handle.terminate('the test is over').catch(() => undefined);
     },
   };
 }

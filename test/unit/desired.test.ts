@@ -103,6 +103,12 @@ describe('an attempt', () => {
     ['is not made twice', desired, { sha: sha('a'), redeploys: 0 }, false],
     ['is wanted for another commit', desired, { sha: sha('b'), redeploys: 0 }, true],
     ['is wanted again by hand', applyRedeploy(desired), { sha: sha('a'), redeploys: 0 }, true],
+    [
+      'is not made twice when the commit stayed unknown',
+      applyRedeploy(nothingDesired),
+      { sha: '', redeploys: 1 },
+      false,
+    ],
     ['is not wanted of what is closed', after(told('closed', 'a', 1)), undefined, false],
   ])('%s', (_what, wish, last, wanted) => expect(attemptWanted(wish, last)).toBe(wanted));
 });
