@@ -1,6 +1,7 @@
 /** Files that others read: written whole or not at all. And locks that die with their holder. */
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import { Mutex } from 'async-mutex';
@@ -37,6 +38,29 @@ export async function writeAtomic(
     throw error;
   }
   if (options.sync) await syncFolder(folder);
+}
+
+/**
+ * Removes what writers that were killed left half-written in these folders: temp files of `writeAtomic` whose process is dead. To be
+ * called before this process writes anything there, so that files of its own pid are an earlier one's too.
+ *
+ * @returns how many there were
+ */
+export async function removeDeadTemps(folders: readonly string[]): Promise<number> {
+  let count = 0;
+  for (const folder of folders) {
+    const names = await readdir(folder).catch((error) => {
+      if (isMissing(error)) return [];
+      throw error;
+    });
+    for (const name of names) {
+      const pid = Number(/^\.tmp-(\d+)-[0-9a-f]{12}$/.exec(name)?.[1]);
+      if (!(pid > 0) || (pid !== process.pid && existsSync(`/proc/${pid}`))) continue;
+      await rm(join(folder, name), { force: true });
+      count++;
+    }
+  }
+  return count;
 }
 
 async function syncFolder(folder: string): Promise<void> {

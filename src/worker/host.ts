@@ -1,4 +1,5 @@
 /** Wires one host together: its configuration becomes the capabilities that the activities use. */
+import { dirname } from 'node:path';
 import type { Logger } from 'pino';
 import { closureActivities } from '../activities/closure.ts';
 import { containerActivities } from '../activities/container.ts';
@@ -13,6 +14,7 @@ import { slotActivities } from '../activities/slot.ts';
 import type { Config } from '../config.ts';
 import type { GitHub } from '../github/github.ts';
 import { createCaddyPublisher } from '../host/caddy.ts';
+import { removeDeadTemps } from '../host/files.ts';
 import { createHostnames } from '../host/hostnames.ts';
 import { hostLayout } from '../host/layout.ts';
 import { createLeases } from '../host/leases.ts';
@@ -78,7 +80,11 @@ export async function createHost(config: Config, github: GitHub | undefined, log
       ...inventoryActivities({ runtime, leases, hostnames, postgres, layout }),
     },
     progress,
-    recover: () => runtime.recover(),
+    async recover() {
+      const { leases, hostnames, live, progress, databases, caddyPreviews, nextSlot } = layout;
+      await removeDeadTemps([leases, hostnames, live, progress, databases, caddyPreviews, dirname(nextSlot)]);
+      await runtime.recover();
+    },
     async settle(signal) {
       await untilDone('Caddy has every route', () => caddy.sync(), signal, logger);
       if (config.databaseAdminUrl) {
