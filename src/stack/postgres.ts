@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import {
   chmod,
   chown,
@@ -13,10 +14,12 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import pg from 'pg';
 import { mayEnter, type UnprivilegedUser } from '../components/unprivileged.ts';
 import { isMissing, readOrUndefined } from '../host/files.ts';
+import { findProcs, readProc } from '../runtime/local/proc.ts';
 
 /** The role that makes previews' roles and databases. */
 export const adminRole = 'tekton';
@@ -112,7 +115,25 @@ export async function preparePostgres(settings: {
     );
   }
   if (!owner) await initialise(program, folder, user, password);
+  await removeDeadLock(data);
   return { data, user };
+}
+
+/**
+ * PostgreSQL won't start while the process of its lock file can still be signalled. One that was killed together with its `tekton up`
+ * can be until PID 1 takes its exit code, which some take their time for (or, in a container without an init, never do). The lock
+ * goes once nothing of that server runs any more; in every other case PostgreSQL decides itself.
+ */
+async function removeDeadLock(data: string): Promise<void> {
+  const lock = join(data, 'postmaster.pid');
+  const pid = Number((await readOrUndefined(lock))?.split('\n')[0]);
+  const isZombie = () => readProc(pid) === undefined && existsSync(`/proc/${pid}`);
+  if (!(pid > 0) || !isZombie()) return;
+  // Its helpers work in the data folder, and end by themselves when they notice.
+  const folder = await realpath(data);
+  const helpers = () => findProcs({ environ: {}, folder }).length > 0;
+  for (const end = Date.now() + 10_000; helpers() && Date.now() < end; ) await sleep(50);
+  if (isZombie() && !helpers()) await rm(lock, { force: true });
 }
 
 /** Into a folder of its own first: one that was killed half-way is thrown away by the next. */
