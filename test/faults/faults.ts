@@ -100,6 +100,12 @@ export function settledOn(rig: RealStack, pr: PullRequest, sha: string, seconds 
   );
 }
 
+/** Live with this commit; the one before may still drain. */
+export function liveOn(rig: RealStack, pr: PullRequest, sha: string, seconds = 90): Promise<PreviewStatus> {
+  const wish = (s: PreviewStatus) => s.phase === 'live' && s.servedSha === sha;
+  return reaches(rig, pr, `live with ${sha.slice(0, 7)}`, wish, seconds);
+}
+
 export async function isGone(rig: RealStack, pr: PullRequest, seconds = 90): Promise<void> {
   await reaches(rig, pr, 'gone', (s) => s.phase === 'gone', seconds);
 }

@@ -12,6 +12,7 @@ import {
   isGone,
   killDuring,
   killService,
+  liveOn,
   pendingActivities,
   pidOf,
   settledOn,
@@ -101,7 +102,7 @@ async function killWhileDeploying(
   const sha = await update(slow, slowApp(text));
   const killed = await killDuring(rig, name, slow, steps);
   await backAgain(rig, name, killed);
-  const live = await settledOn(rig, slow, sha);
+  const live = await liveOn(rig, slow, sha);
   await expectServed(rig, 'slow-1', sha, `${text}\n`);
   expect(live.lastAttempt?.outcome).toBe('live');
 }
@@ -111,7 +112,7 @@ const dataNow = async () => (await rig.visit('data-1')).body;
 describe('with previews live', () => {
   it('they come up', async () => {
     const shas = await Promise.all([update(plain, textApp('plain 1')), update(data, countingApp('count'))]);
-    await Promise.all([settledOn(rig, plain, shas[0]), settledOn(rig, data, shas[1])]);
+    await Promise.all([liveOn(rig, plain, shas[0]), liveOn(rig, data, shas[1])]);
     await rig.visit('data-1', '/visit');
     await rig.visit('data-1', '/visit');
     expect(await dataNow()).toBe('count 2');
@@ -130,7 +131,7 @@ describe('with previews live', () => {
     process.kill(pid, 'SIGKILL');
     await deliverUntilAccepted(rig, plain, 'synchronize', sha);
     await backAgain(rig, 'temporal', pid);
-    await settledOn(rig, plain, sha);
+    await liveOn(rig, plain, sha);
     expect((await crowd.stop()).failed).toEqual([]);
     await expectServed(rig, 'plain-1', sha, 'plain 2 /\n');
     expect(await dataNow()).toBe('count 2');
@@ -141,7 +142,7 @@ describe('with previews live', () => {
     await deliverUntilAccepted(rig, plain, 'synchronize', sha);
     const killed = killService(rig, 'temporal');
     await backAgain(rig, 'temporal', killed);
-    await settledOn(rig, plain, sha);
+    await liveOn(rig, plain, sha);
   });
 
   it('Caddy: back with the same addresses and commits; a push and an open work', async () => {
@@ -156,7 +157,7 @@ describe('with previews live', () => {
     const opened = await update(slow, slowApp('opened without Caddy'));
     const pushed = await update(plain, textApp('plain 4'));
     await backAgain(rig, 'caddy', again);
-    await Promise.all([settledOn(rig, slow, opened), settledOn(rig, plain, pushed)]);
+    await Promise.all([liveOn(rig, slow, opened), liveOn(rig, plain, pushed)]);
     await expectServed(rig, 'plain-1', pushed, 'plain 4 /\n');
     await expectServed(rig, 'slow-1', opened, 'opened without Caddy\n');
   });
@@ -166,7 +167,7 @@ describe('with previews live', () => {
     await backAgain(rig, 'postgres', killed);
     await answers('data-1', 'count 2', heads.get(data) as string);
     const sha = await update(data, countingApp('recount'));
-    await settledOn(rig, data, sha);
+    await liveOn(rig, data, sha);
     await rig.visit('data-1', '/visit');
     expect(await dataNow()).toBe('recount 3');
   });
@@ -177,7 +178,7 @@ describe('with previews live', () => {
     const refused = await deliverUntilAccepted(rig, plain, 'synchronize', sha);
     expect(refused.length).toBeGreaterThan(0);
     await backAgain(rig, 'webhook', killed);
-    await settledOn(rig, plain, sha);
+    await liveOn(rig, plain, sha);
   });
 });
 
@@ -196,7 +197,7 @@ describe('with a deployment under way', () => {
     const fresh: PullRequest = { owner: 'acme', repo: 'fresh', number: 1 };
     const sha = await update(fresh, slowApp('fresh'));
     const killed = await killDuring(rig, 'postgres', fresh, ['createContainer', 'createDatabase']);
-    await settledOn(rig, fresh, sha);
+    await liveOn(rig, fresh, sha);
     await backAgain(rig, 'postgres', killed);
     await expectServed(rig, 'fresh-1', sha, 'fresh\n');
     await answers('data-1', 'recount 3', heads.get(data) as string);
@@ -205,7 +206,7 @@ describe('with a deployment under way', () => {
   it('the webhook, right after it accepted', async () => {
     const sha = await update(plain, textApp('plain 6'));
     const killed = killService(rig, 'webhook');
-    await settledOn(rig, plain, sha);
+    await liveOn(rig, plain, sha);
     await backAgain(rig, 'webhook', killed);
   });
 
@@ -218,7 +219,7 @@ describe('with a deployment under way', () => {
     const names = ['temporal', 'postgres', 'caddy', 'worker', 'webhook'] as const;
     const killed = names.map((name) => killService(rig, name));
     for (const [i, name] of names.entries()) await backAgain(rig, name, killed[i] as number);
-    await settledOn(rig, slow, sha);
+    await liveOn(rig, slow, sha);
     await answers('slow-1', 'everything died\n', sha);
     await answers('plain-1', 'plain 6 /\n', heads.get(plain) as string);
     await answers('data-1', 'recount 3', heads.get(data) as string);
