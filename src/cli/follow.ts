@@ -135,8 +135,8 @@ function liveShow(stream: NodeJS.WriteStream): Show {
   let latest: PreviewStatus | undefined;
   const draw = () => {
     if (!latest) return;
-    const rows = Math.max(3, (stream.rows ?? 24) - 1);
-    const lines = renderLive(latest, started, Date.now(), frame++, stream.columns ?? 80);
+    const rows = Math.max(3, (stream.rows || 24) - 1);
+    const lines = renderLive(latest, started, Date.now(), frame++, stream.columns || 80);
     const visible = lines.length > rows ? [lines[0] ?? '', ...lines.slice(-(rows - 1))] : lines;
     // Up to the block's first line, then each line anew with the rest of the old one erased.
     stream.write(`${drawn > 0 ? `\x1b[${drawn}A` : ''}${visible.map((line) => `${line}\x1b[K\n`).join('')}\x1b[J`);

@@ -67,6 +67,7 @@ code { font: .9em ui-monospace, monospace; }
 pre { margin: 1.25rem 0 0; padding: .8rem 1rem; border: 1px solid var(--line); border-left: 3px solid var(--bad); border-radius: 6px; white-space: pre-wrap; overflow-wrap: anywhere; font: .85rem/1.5 ui-monospace, monospace; }
 ol { margin: 1.5rem 0 0; padding: 0; list-style: none; }
 li { display: flex; gap: .75rem; padding: .45rem 0; border-top: 1px solid var(--line); }
+li span:first-child { flex: 0 0 1.1em; }
 li span:nth-child(2) { flex: 1; }
 li span:last-child { color: var(--quiet); font-variant-numeric: tabular-nums; }
 .done span:first-child { color: var(--good); }
