@@ -1,5 +1,6 @@
 /**
- * Bench (a): from a signed webhook to an answering URL, for an app without a build, on the whole stack as `tekton up` starts it.
+ * Bench (a): from a signed webhook to an answering URL, on the whole stack as `tekton up` starts it: an app with a trivial build
+ * (`npm run build` that writes one file), and one with nothing to build at all.
  *
  * What Tekton adds is measured against the preview's own activities. Their sum counts each activity from its start to its end in
  * the workflow's history, in full however many run beside each other, and of what still runs when the URL first answers only the part
@@ -7,17 +8,17 @@
  *
  * Alone: `npm run bench -- --only a`.
  */
+import { Agent, request } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { visit } from '../../src/cli/demo/visitor.ts';
 import { previewWorkflowId } from '../../src/domain/preview.ts';
-import { textApp } from '../support/git-house.ts';
+import { type Files, textApp } from '../support/git-house.ts';
 import { type PullRequest, type RealStack, startRealStack } from '../support/real-stack.ts';
 import { type BenchRow, median } from './row.ts';
 
 const rounds = 7;
 /** A reload shares one with those of the second before it: what is measured is a pull request that comes by itself. */
 const betweenRoundsMs = 1500;
-const pollMs = 4;
+const pollMs = 5;
 const giveUpMs = 60_000;
 /** Nothing waits for these. */
 const beside = ['upsertComment', 'readPullRequest'];
@@ -41,28 +42,44 @@ interface Run {
 export async function benchPipeline(): Promise<BenchRow[]> {
   const rig = await startRealStack();
   try {
-    const pr = (number: number): PullRequest => ({ owner: 'bench', repo: 'app', number });
+    const several = async (from: number, action: string, app: (text: string) => Files) => {
+      const runs: Run[] = [];
+      for (let number = from; number < from + rounds; number++) {
+        await sleep(betweenRoundsMs);
+        const pr = { owner: 'bench', repo: 'app', number };
+        runs.push(await bringUp(rig, pr, action, app(`${action} ${number}`)));
+      }
+      return runs;
+    };
     // Not counted: code is compiled, the mirror is made, Caddy has loaded once.
-    await bringUp(rig, pr(1), 'opened', 'zero');
-    const opens: Run[] = [];
-    const pushes: Run[] = [];
-    for (let n = 2; n < 2 + rounds; n++) {
-      await sleep(betweenRoundsMs);
-      opens.push(await bringUp(rig, pr(n), 'opened', 'one'));
-    }
-    for (let n = 2; n < 2 + rounds; n++) {
-      await sleep(betweenRoundsMs);
-      pushes.push(await bringUp(rig, pr(n), 'synchronize', 'two'));
-    }
-    return [...rows('open', opens, { totalMs: 2500, ratio: 1.25 }), ...rows('push', pushes, {})];
+    await bringUp(rig, { owner: 'bench', repo: 'app', number: 1 }, 'opened', builtApp('warm'));
+    const opens = await several(100, 'opened', builtApp);
+    const pushes = await several(100, 'synchronize', builtApp);
+    const bare = await several(200, 'opened', textApp);
+    return [
+      ...rows('open, trivial build', opens, { totalMs: 2500, ratio: 1.25 }),
+      ...rows('push, trivial build', pushes, {}),
+      ...rows('open, nothing to build', bare, {}),
+      ...parts('open, nothing to build', bare),
+    ];
   } finally {
+    agent.destroy();
     await rig.close();
   }
 }
 
+/** An app whose build writes the one file that it serves. */
+function builtApp(text: string): Files {
+  return {
+    ...textApp(text),
+    'package.json': JSON.stringify({ name: 'built', version: '1.0.0', scripts: { build: 'node build.js' } }),
+    'build.js': `require('node:fs').writeFileSync('built.txt', ${JSON.stringify(text)});\n`,
+  };
+}
+
 /** Pushes a commit, tells of it as GitHub does, and asks its address until it answers with that commit. */
-async function bringUp(rig: RealStack, pr: PullRequest, action: string, text: string): Promise<Run> {
-  const sha = await rig.git.push(`${pr.owner}/${pr.repo}`, textApp(`${text} ${pr.number}`), {
+async function bringUp(rig: RealStack, pr: PullRequest, action: string, app: Files): Promise<Run> {
+  const sha = await rig.git.push(`${pr.owner}/${pr.repo}`, app, {
     branch: `change-${pr.number}`,
     pull: pr.number,
   });
@@ -71,8 +88,7 @@ async function bringUp(rig: RealStack, pr: PullRequest, action: string, text: st
   const { status } = await rig.deliver(pr, action, sha);
   if (status !== 202) throw new Error(`the webhook answered ${status}`);
   for (;;) {
-    const answer = await visit(url).catch(() => undefined);
-    if (answer?.status === 200 && answer.headers['x-tekton-sha'] === sha) break;
+    if ((await servedBy(url)) === sha) break;
     if (Date.now() - sent > giveUpMs)
       throw new Error(`${url} does not answer: ${JSON.stringify(await rig.status(pr), null, 1)}`);
     await sleep(pollMs);
@@ -82,6 +98,24 @@ async function bringUp(rig: RealStack, pr: PullRequest, action: string, text: st
   const all = await activityTimes(rig, previewWorkflowId(pr));
   const activities = all.filter(({ name, started }) => started >= sent && started < answered && !beside.includes(name));
   return { sent, answered, activities };
+}
+
+/** One visitor keeps its connection: a thousand new ones would cost the machine more than what is measured. */
+const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+
+/** The commit that an address serves with status 200, if it serves one. `*.localhost` is this machine, whatever the resolver says. */
+function servedBy(url: string): Promise<string | undefined> {
+  const { host, port } = new URL(url);
+  return new Promise((resolve) => {
+    const asked = request({ host: '127.0.0.1', port, headers: { host }, agent }, (response) => {
+      response.resume();
+      response.on('close', () =>
+        resolve(response.statusCode === 200 ? String(response.headers['x-tekton-sha']) : undefined),
+      );
+    });
+    asked.on('error', () => resolve(undefined));
+    asked.end();
+  });
 }
 
 /** The completed activities of a workflow, in the order they were scheduled. */
@@ -119,28 +153,23 @@ function rows(what: string, runs: Run[], aims: { totalMs?: number; ratio?: numbe
     row('webhook to answering URL', total, 'ms', aims.totalMs),
     row("its activities' own time", median(runs.map(own)), 'ms'),
     row("against its activities' own time", ratio, '×', aims.ratio),
-    ...parts(runs).map(({ name, ms }) => row(name, ms, 'ms')),
   ];
 }
 
-/** Where the time goes: each activity, and what lies before the first, between two, and after the last. Medians. */
-function parts(runs: Run[]): { name: string; ms: number }[] {
+/** Where the time goes: each activity, what lies before the first, and what no activity accounts for. Medians. */
+function parts(what: string, runs: Run[]): BenchRow[] {
   const names = [...new Set(runs.flatMap(({ activities }) => activities.map(({ name }) => name)))];
   const firstStart = ({ activities }: Run) => Math.min(...activities.map(({ started }) => started));
-  /** From an activity's schedule to its start: a worker fetches it. */
-  const fetched = ({ activities }: Run) => sum(activities.map(({ scheduled, started }) => started - scheduled));
+  const took = (name: string) => (run: Run) =>
+    sum(run.activities.filter((a) => a.name === name).map(({ started, completed }) => completed - started));
+  const row = (name: string, of: (run: Run) => number): BenchRow => {
+    return { name: `${what}: · ${name}`, value: Math.round(median(runs.map(of))), unit: 'ms', aim: '', ok: true };
+  };
   return [
-    { name: '  webhook to first activity', ms: median(runs.map((run) => firstStart(run) - run.sent)) },
-    ...names.map((name) => ({
-      name: `  ${name}`,
-      ms: median(
-        runs.map(({ activities }) =>
-          sum(activities.filter((a) => a.name === name).map(({ started, completed }) => completed - started)),
-        ),
-      ),
-    })),
-    { name: '  waiting for a worker, all activities', ms: median(runs.map(fetched)) },
-    { name: '  no activity running', ms: median(runs.map(idle)) },
+    row('webhook to first activity', (run) => firstStart(run) - run.sent),
+    ...names.map((name) => row(name, took(name))),
+    row('an activity waits for a worker', ({ activities }) => sum(activities.map((a) => a.started - a.scheduled))),
+    row('no activity runs', idle),
   ];
 }
 
