@@ -35,7 +35,7 @@ export interface Closures {
   /** Ends every build of this worker with the reason given. */
   abortAll(reason: Error): Promise<void>;
   commandsOf(path: string): Promise<Command[]>;
-  /** Kills the builds of workers that are dead. */
+  /** Kills the builds of workers that are dead, and removes, without waiting for it, what they had built so far. */
   endOrphans(): Promise<void>;
 }
 
@@ -202,6 +202,20 @@ export function createClosures(options: {
     }
   }
 
+  /** A commit that was given up after its builder died is never built again, which would remove what was left. */
+  async function removeAllLeftovers(): Promise<void> {
+    const left = new Set<string>();
+    for (const owner of await namesIn(layout.closures)) {
+      for (const repo of await namesIn(join(layout.closures, owner))) {
+        for (const name of await namesIn(join(layout.closures, owner, repo))) {
+          const sha = /^([0-9a-f]{40})\.tmp-/.exec(name)?.[1];
+          if (sha) left.add(join(layout.closures, owner, repo, sha));
+        }
+      }
+    }
+    await Promise.all([...left].map((path) => withLock(path, () => removeLeftovers(path))));
+  }
+
   /** npm never forgets what it downloaded: beyond its quota its cache begins anew, while nothing is being built. */
   async function trimNpmCache(): Promise<void> {
     if (Date.now() - npmCacheSeenAt < 3600_000) return;
@@ -268,6 +282,10 @@ export function createClosures(options: {
       };
       const ended = await endProcs(orphans, 0);
       if (ended > 0) logger.info({ processes: ended }, 'killed what was left of builds of a dead worker');
+      // Nobody is made to wait for it: a build of the command line may hold a lock for long.
+      void removeAllLeftovers().catch((error) =>
+        logger.warn({ err: error }, 'half-built closures could not be removed'),
+      );
     },
   };
 }
@@ -276,7 +294,11 @@ export function createClosures(options: {
 async function removeLeftovers(path: string): Promise<void> {
   const prefix = `${basename(path)}.tmp-`;
   for (const name of await namesIn(dirname(path))) {
-    if (name.startsWith(prefix)) await removeTree(join(dirname(path), name));
+    if (!name.startsWith(prefix)) continue;
+    const left = join(dirname(path), name);
+    // A git of the dead worker has no marker, and may still write there.
+    await endProcs(() => findProcs({ environ: {}, folder: left }), 0);
+    await removeTree(left);
   }
 }
 

@@ -11,13 +11,20 @@ import { lastLines } from './logs.ts';
 /**
  * Copies a built tree to `app`, whole or not at all. The app may write into its copy, so no hard links; where the file system can,
  * blocks are shared.
+ *
+ * @param env of the copying program: with a marker, so that it is found should the worker die meanwhile
  */
-export async function copySource(closurePath: string, app: string, path: string, step: Step): Promise<void> {
+export async function copySource(
+  closurePath: string,
+  app: string,
+  env: Record<string, string>,
+  step: Step,
+): Promise<void> {
   const temp = `${app}.tmp`;
   await removeTree(temp);
   await mkdir(temp, { recursive: true });
   const argv = ['cp', '-a', '--reflink=auto', '--', `${closureTree(closurePath)}/.`, temp] as const;
-  const { exitCode, stderr } = await runGroup(argv, { env: { PATH: path, LC_ALL: 'C' }, signal: step.signal });
+  const { exitCode, stderr } = await runGroup(argv, { env, signal: step.signal });
   if (exitCode !== 0) {
     throw failure('ContainerFailed', `The source could not be copied to ${app}: ${lastLines(stderr, 2).join('; ')}`);
   }

@@ -184,7 +184,10 @@ export function createLocalRuntime(options: LocalRuntimeOptions): Runtime {
             const path = (await exists(closureTree(closure.path)))
               ? closure.path
               : (await closures.build(deployment, inner)).path;
-            await copySource(path, containerPaths(layout, name).app, machine.path, inner);
+            // A copy that an attempt of a dead worker began may still be at it.
+            await endProcs(() => processesOf(name, record), 0);
+            const copyEnv = { PATH: machine.path, LC_ALL: 'C', [marker.container]: containerMarker(machine, name) };
+            await copySource(path, containerPaths(layout, name).app, copyEnv, inner);
             const commands = await closures.commandsOf(path);
             await change(name, (now) => {
               now.closurePath = path;
