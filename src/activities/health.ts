@@ -1,8 +1,8 @@
 import { request as requestHttp } from 'node:http';
 import { request as requestHttps } from 'node:https';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { declaredPorts } from '../domain/caddy.ts';
 import type { PreviewMeta } from '../domain/meta.ts';
+import { declaredPorts } from '../domain/meta.ts';
 import type { Runtime, Step } from '../runtime/runtime.ts';
 import type { HostActivities } from './contract.ts';
 import { failure } from './failure.ts';

@@ -1,5 +1,6 @@
 import type { ApplicationFailure } from '@temporalio/common';
-import { declaredPorts, type PreviewShape, previewFragment, type RouteSettings, shapeKey } from '../domain/caddy.ts';
+import { type PreviewShape, previewFragment, type RouteSettings, shapeKey } from '../domain/caddy.ts';
+import { declaredPorts } from '../domain/meta.ts';
 import type { PreviewRef, RouteRecord } from '../domain/preview.ts';
 import type { CaddyPublisher } from '../host/caddy.ts';
 import type { Hostnames } from '../host/hostnames.ts';

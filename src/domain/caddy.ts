@@ -4,7 +4,7 @@
  * the alphabets below is ever pasted: these functions throw instead.
  */
 import { shortHash } from './container-name.ts';
-import type { PreviewMeta } from './meta.ts';
+import { declaredPorts, type PreviewMeta } from './meta.ts';
 import type { ClaimedHost, Upstream } from './preview.ts';
 import { labelPattern } from './slug.ts';
 
@@ -263,12 +263,6 @@ export function parseAddressFile(text: string): AddressLine[] {
     const [, address, sha, port, shape] = /^(\S+) ([0-9a-f]+) (\d+) ([a-z0-9]+)$/.exec(line) ?? [];
     return address && sha && port && shape ? [{ address, sha, port: Number(port), shape }] : [];
   });
-}
-
-/** The declared ports that a preview's routes name, each once. A deployment is published only when all of them are up. */
-export function declaredPorts(meta: Pick<PreviewMeta, 'routes' | 'extraHosts'>): number[] {
-  const routes = [...meta.routes, ...meta.extraHosts.flatMap((host) => host.routes)];
-  return [...new Set(routes.map(({ port }) => port))].sort((a, b) => a - b);
 }
 
 function hostRoutes(shape: PreviewShape): HostRoutes[] {

@@ -204,7 +204,7 @@ export function parsePreviewMetaJson(text: string, defaults: Partial<PreviewMeta
 }
 
 /** Every port the meta declares, each once, in ascending order. */
-export function declaredPorts(meta: PreviewMeta): number[] {
+export function declaredPorts(meta: Pick<PreviewMeta, 'routes' | 'extraHosts'>): number[] {
   return [...new Set(allRoutes(meta).map((one) => one.port))].sort((a, b) => a - b);
 }
 
@@ -219,7 +219,7 @@ export function servicePort(meta: PreviewMeta, service: string): number | undefi
   return service === 'web' && root?.service === undefined ? root?.port : undefined;
 }
 
-function allRoutes(meta: PreviewMeta): MetaRoute[] {
+function allRoutes(meta: Pick<PreviewMeta, 'routes' | 'extraHosts'>): MetaRoute[] {
   return [...meta.routes, ...meta.extraHosts.flatMap((host) => host.routes)];
 }
 

@@ -1,3 +1,5 @@
+import { networkVariables } from './network-environment.ts';
+
 /** How git is called: argv and environment as values, and what its stderr means. Nothing runs here. */
 
 /** The parts of a repository's name as they may appear in a path or URL. */
@@ -75,18 +77,9 @@ const inherited = [
   'USER',
   'TMPDIR',
   'SSH_AUTH_SOCK',
-  'SSL_CERT_FILE',
-  'SSL_CERT_DIR',
   'GIT_SSL_CAINFO',
   'GIT_EXEC_PATH',
-  'http_proxy',
-  'https_proxy',
-  'no_proxy',
-  'HTTP_PROXY',
-  'HTTPS_PROXY',
-  'NO_PROXY',
-  'all_proxy',
-  'ALL_PROXY',
+  ...networkVariables,
 ];
 
 /** The configuration that carries a token, for this base URL alone. */

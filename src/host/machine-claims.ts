@@ -156,8 +156,8 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
-/** True when the port can be bound on every IPv4 and IPv6 address now. */
-async function isFree(port: number): Promise<boolean> {
+/** True when nobody listens on this port on any address of the machine. */
+export async function isFree(port: number): Promise<boolean> {
   return (await canBind('0.0.0.0', port)) && (await canBind('::', port));
 }
 

@@ -1,5 +1,4 @@
-import { createServer } from 'node:net';
-import type { MachineClaims } from '../host/machine-claims.ts';
+import { isFree, type MachineClaims } from '../host/machine-claims.ts';
 
 /** Every port of a stack: the flag that sets it, its default, and what it is for. */
 export const portTable = {
@@ -103,20 +102,4 @@ function anyPorts(): number[] {
   const size = anyRange.last - anyRange.first + 1;
   const start = Math.floor(Math.random() * size);
   return Array.from({ length: size }, (_, i) => anyRange.first + ((start + i * 7) % size));
-}
-
-/** True when nobody listens on this port on any address of the machine. */
-export async function isFree(port: number): Promise<boolean> {
-  return (await canBind('0.0.0.0', port)) && (await canBind('::', port));
-}
-
-function canBind(host: string, port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      // Without IPv6 nobody listens there.
-      resolve(error.code === 'EAFNOSUPPORT' || error.code === 'EADDRNOTAVAIL');
-    });
-    server.listen({ host, port, ipv6Only: host === '::', exclusive: true }, () => server.close(() => resolve(true)));
-  });
 }

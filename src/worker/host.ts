@@ -65,7 +65,7 @@ export async function createHost(config: Config, github: GitHub | undefined, log
     activities: {
       ...closure,
       ...slotActivities({ leases }),
-      ...containerActivities({ runtime, layout }),
+      ...containerActivities({ runtime, layout, leases }),
       ...databaseActivities({ postgres }),
       ...environmentActivities({
         runtime,

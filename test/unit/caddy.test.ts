@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import {
   addressFile,
-  declaredPorts,
   type MainCaddyfileSettings,
   mainCaddyfile,
   type PreviewShape,
@@ -9,6 +8,7 @@ import {
   previewFragment,
   shapeKey,
 } from '../../src/domain/caddy.ts';
+import { declaredPorts } from '../../src/domain/meta.ts';
 
 const layout = { live: '/s/live', progress: '/s/progress', caddyPreviews: '/s/previews' };
 const settings = { domain: 'preview.localhost', scheme: 'http' as const, port: 8080, layout };

@@ -1,6 +1,7 @@
 /** The environments that processes of the local runtime get: clean, nothing of the worker's. Pure. */
 import { delimiter, dirname, join } from 'node:path';
 import type { HostLayout } from '../../host/layout.ts';
+import { networkVariables } from '../../host/network-environment.ts';
 import { containerPaths } from './paths.ts';
 import type { ContainerFile } from './record.ts';
 
@@ -87,19 +88,7 @@ export function processEnvironment(
 }
 
 /** What a build may know of the worker's environment: how to reach the registry, nothing else. */
-const inherited = [
-  'NODE_EXTRA_CA_CERTS',
-  'SSL_CERT_FILE',
-  'SSL_CERT_DIR',
-  'http_proxy',
-  'https_proxy',
-  'no_proxy',
-  'HTTP_PROXY',
-  'HTTPS_PROXY',
-  'NO_PROXY',
-  'npm_config_registry',
-  'NPM_CONFIG_REGISTRY',
-];
+const inherited = [...networkVariables, 'npm_config_registry', 'NPM_CONFIG_REGISTRY'];
 
 /**
  * The environment of a build. NODE_ENV is left unset: builds need their devDependencies.
