@@ -1,5 +1,5 @@
 /** What one preview's workflow remembers, and how it is told to people. All of it is plain data: continue-as-new carries it. */
-import { ActivityFailure, ApplicationFailure, TimeoutFailure } from '@temporalio/common';
+import { ActivityFailure, ApplicationFailure, type SearchAttributeUpdatePair, TimeoutFailure } from '@temporalio/common';
 import { setCurrentDetails, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
 import { type Attempted, type Desired, nothingDesired } from '../domain/desired.ts';
 import { nextStep } from '../domain/failures.ts';
@@ -58,6 +58,8 @@ export interface PreviewState {
   acquainted: boolean;
   /** GitHub should be asked. */
   ask: boolean;
+  /** GitHub is being asked. */
+  asking?: boolean;
   /** Times in a row that GitHub did not find the pull request. */
   missing: number;
   comment: { wanted?: string; posted?: string; id?: number; off?: boolean };
@@ -124,15 +126,26 @@ export function enterOnTheWay(s: PreviewState, phase: 'building' | 'starting' | 
   showDetails(s);
 }
 
+/** What each preview's attributes were set to last: every upsert is an event of the history and a write to the visibility store. */
+const shown = new WeakMap<PreviewState, string>();
+
 export function showAttributes(s: PreviewState): void {
-  upsertSearchAttributes([
+  const attributes = attributesOf(s);
+  const text = JSON.stringify(attributes.map(({ value }) => value));
+  if (shown.get(s) === text) return;
+  shown.set(s, text);
+  upsertSearchAttributes(attributes);
+}
+
+function attributesOf(s: PreviewState): SearchAttributeUpdatePair[] {
+  return [
     { key: searchAttributes.repo, value: `${s.source.owner}/${s.source.repo}`.toLowerCase() },
     { key: searchAttributes.pr, value: s.source.number ?? null },
     { key: searchAttributes.slug, value: s.slug },
     { key: searchAttributes.phase, value: s.phase },
     { key: searchAttributes.host, value: s.host },
     { key: searchAttributes.sha, value: s.desired.sha ?? null },
-  ]);
+  ];
 }
 
 /** Begins a step that is shown to people; the answer ends it. */

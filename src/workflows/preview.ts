@@ -77,6 +77,7 @@ export async function previewWorkflow(input: PreviewInput): Promise<PreviewResul
     // What starts the workflow brings the first message; both arrive in the same task.
     await condition(() => s.desired.updatedAt !== '' || s.desired.redeploys > 0);
     for (;;) {
+      if (!isWanted(s.desired) && !s.stands && s.phase !== 'gone') enter(s, 'gone');
       const goal = nextGoal(s);
       if (goal === 'attempt') await attempt(s, activities);
       else if (goal === 'await-approval') await awaitApproval(s, activities);
@@ -85,7 +86,6 @@ export async function previewWorkflow(input: PreviewInput): Promise<PreviewResul
       else if (goal === 'rest') await rest(s);
       else if (goal === 'continue-as-new') break;
       else {
-        if (s.phase !== 'gone') enter(s, 'gone');
         await condition(allHandlersFinished);
         if (nextGoal(s) !== 'finish') continue;
         await condition(() => s.comment.off === true || s.comment.wanted === s.comment.posted, '1 minute');
@@ -117,7 +117,12 @@ function nextGoal(s: PreviewState): Goal {
     if (s.awaiting !== s.desired.sha) return 'await-approval';
   }
   if (toCollect(s)) return 'collect';
-  return workflowInfo().continueAsNewSuggested && s.retired.length === 0 ? 'continue-as-new' : 'rest';
+  return workflowInfo().continueAsNewSuggested && isQuiet(s) ? 'continue-as-new' : 'rest';
+}
+
+/** Nothing is under way that a new run would not know of. */
+function isQuiet(s: PreviewState): boolean {
+  return s.retired.length === 0 && !s.asking && (s.comment.off === true || s.comment.wanted === s.comment.posted);
 }
 
 /** Waits until there is something to do: a message, a drain's end, a retry's time. */
@@ -469,6 +474,7 @@ async function destroy(s: PreviewState, activities: Activities): Promise<void> {
   s.retired = [];
   s.database = undefined;
   s.attempted = undefined;
+  s.awaiting = undefined;
   s.retryAt = undefined;
   s.builtSha = undefined;
   s.url = undefined;
@@ -532,6 +538,7 @@ async function keepTruth(s: PreviewState, { github }: Activities): Promise<void>
   for (;;) {
     await condition(() => s.ask, s.missing > 0 ? '1 minute' : truthEvery);
     s.ask = false;
+    s.asking = true;
     try {
       const truth = await github.readPullRequest({ owner, repo, number });
       s.missing = truth.kind === 'missing' ? s.missing + 1 : 0;
@@ -543,6 +550,8 @@ async function keepTruth(s: PreviewState, { github }: Activities): Promise<void>
     } catch (error) {
       if (isCancellation(error)) throw error;
       // An error is never read as "closed": nothing changes, and the timer asks again.
+    } finally {
+      s.asking = false;
     }
   }
 }

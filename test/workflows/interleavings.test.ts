@@ -81,7 +81,7 @@ it(
             await preview.end();
             _preview.histories.push(...preview.histories);
           }),
-          { numRuns: Number(process.env.TEKTON_RUNS ?? 15), endOnFailure: true },
+          { numRuns: Number(process.env.TEKTON_RUNS ?? 8), endOnFailure: true },
         );
         expect([
           host.containers.size,
