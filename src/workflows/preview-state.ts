@@ -1,5 +1,10 @@
 /** What one preview's workflow remembers, and how it is told to people. All of it is plain data: continue-as-new carries it. */
-import { ActivityFailure, ApplicationFailure, type SearchAttributeUpdatePair, TimeoutFailure } from '@temporalio/common';
+import {
+  ActivityFailure,
+  ApplicationFailure,
+  type SearchAttributeUpdatePair,
+  TimeoutFailure,
+} from '@temporalio/common';
 import { setCurrentDetails, upsertSearchAttributes, workflowInfo } from '@temporalio/workflow';
 import { type Attempted, type Desired, nothingDesired } from '../domain/desired.ts';
 import { nextStep } from '../domain/failures.ts';
