@@ -15,6 +15,10 @@ export interface StackRecord {
   /** TEKTON_HOST of its services: the host part of task queues. */
   host: string;
   domain: string;
+  /** As given by `--allowed-repos` or ALLOWED_REPOS; kept for the next start. */
+  allowedRepos?: string;
+  /** As given by `--git-base-url` or GIT_BASE_URL; kept for the next start. */
+  gitBaseUrl?: string;
   subnet: string;
   ports: Ports;
   temporalAddress: string;

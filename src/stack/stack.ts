@@ -150,7 +150,9 @@ async function prepare(
   const { http: httpPort, caddyAdmin: adminPort, webhook: webhookPort } = ports;
   await prepareCaddy(layout, { domain, httpPort, adminPort, webhookPort });
 
-  const allowedRepos = options.allowedRepos ?? env.ALLOWED_REPOS;
+  // What was chosen once holds until something else is chosen: a restart must not lead the previews to other repositories.
+  const allowedRepos = options.allowedRepos ?? (env.ALLOWED_REPOS || previous?.allowedRepos);
+  const gitBaseUrl = options.gitBaseUrl ?? (env.GIT_BASE_URL || previous?.gitBaseUrl);
   if (!allowedRepos) notice('any repository may open previews here: --allowed-repos owner/repo,… restricts that');
   const host = env.TEKTON_HOST || previous?.host || 'local';
   const settings: StackSettings = {
@@ -160,7 +162,7 @@ async function prepare(
     subnet,
     ports,
     allowedRepos: allowedRepos || '*',
-    gitBaseUrl: options.gitBaseUrl,
+    gitBaseUrl,
     logLevel: options.logLevel,
     webhookSecret,
     databaseAdminUrl: adminUrl(ports.postgres, password),
@@ -185,6 +187,8 @@ async function prepare(
     webhookUrl: `http://127.0.0.1:${ports.webhook}/webhook/github`,
     previewUrl: `http://<slug>.${domain}${ports.http === 80 ? '' : `:${ports.http}`}`,
     caddyAdmin: caddyAdmin(ports),
+    ...(allowedRepos ? { allowedRepos } : {}),
+    ...(gitBaseUrl ? { gitBaseUrl } : {}),
     ...(webhookSecretFile ? { webhookSecretFile } : {}),
     postgresPasswordFile,
     postgresData: postgres.data,

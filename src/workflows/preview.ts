@@ -88,7 +88,9 @@ export async function previewWorkflow(input: PreviewInput): Promise<PreviewResul
       else {
         await condition(allHandlersFinished);
         if (nextGoal(s) !== 'finish') continue;
-        await condition(() => s.comment.off === true || s.comment.wanted === s.comment.posted, '1 minute');
+        await condition(() => s.comment.off === true || s.comment.wanted === s.comment.posted, '1 minute', {
+          summary: 'for the last comment',
+        });
         if (nextGoal(s) !== 'finish') continue;
         return { phase: 'gone', slug: s.slug, open: false, updatedAt: s.desired.updatedAt };
       }
@@ -130,7 +132,10 @@ async function rest(s: PreviewState): Promise<void> {
   const times = [s.retryAt, ...s.retired.map((d) => d.drainUntil)].filter((t) => t !== undefined);
   const something = () => nextGoal(s) !== 'rest';
   if (times.length === 0) await condition(something);
-  else await condition(something, Math.max(1, Math.min(...times) - Date.now()));
+  else {
+    const summary = s.retired.length > 0 ? 'until the previous deployment has drained' : 'until it is tried again';
+    await condition(something, Math.max(1, Math.min(...times) - Date.now()), { summary });
+  }
 }
 
 /** Messages only change what is desired. Handlers are total: what could be wrong was refused at the edge. */
@@ -450,10 +455,12 @@ async function collectRetired(s: PreviewState, activities: Activities): Promise<
   if (s.phase === 'stuck') settle(s);
 }
 
-async function undoDeployment(s: PreviewState, { undo }: Activities, { ref }: Deployment): Promise<void> {
+async function undoDeployment(s: PreviewState, { undo }: Activities, { ref, drainUntil }: Deployment): Promise<void> {
   const { container, preview } = ref;
-  await untilDone({ title: 'destroy container', run: () => undo.destroyContainer({ preview, container }) }, watcher(s));
-  await untilDone({ title: 'release slot', run: () => undo.releaseSlot({ container }) }, watcher(s));
+  const which = drainUntil === undefined ? '' : 'previous ';
+  const destroyContainer = () => undo.destroyContainer({ preview, container });
+  await untilDone({ title: `destroy the ${which}container`, run: destroyContainer }, watcher(s));
+  await untilDone({ title: `release the ${which}slot`, run: () => undo.releaseSlot({ container }) }, watcher(s));
 }
 
 /** Takes everything away, newest first, and reads the host back until nothing is left. */
@@ -536,7 +543,7 @@ async function keepTruth(s: PreviewState, { github }: Activities): Promise<void>
   const { owner, repo, number } = s.source;
   if (number === undefined) return;
   for (;;) {
-    await condition(() => s.ask, s.missing > 0 ? '1 minute' : truthEvery);
+    await condition(() => s.ask, s.missing > 0 ? '1 minute' : truthEvery, { summary: 'until GitHub is asked again' });
     s.ask = false;
     s.asking = true;
     try {

@@ -53,7 +53,8 @@ export async function untilDone(undo: Undo, watcher: UndoWatcher): Promise<void>
       }
       done = true;
     })();
-    if (!(await condition(() => done, stuckAfter))) watcher.stuck(undo, reason);
+    if (!(await condition(() => done, stuckAfter, { summary: `stuck, unless "${undo.title}" gets through` })))
+      watcher.stuck(undo, reason);
     await work;
     watcher.undone(undo);
   });

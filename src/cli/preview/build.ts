@@ -15,7 +15,7 @@ export function buildCommand(): Command {
     .argument('<branch>', 'the branch')
     .option(
       '--git-base-url <url>',
-      'where repositories are: a URL, or a folder of bare ones (default: GIT_BASE_URL, or GitHub)',
+      'where repositories are: a URL, or a folder of bare ones (default: that of the stack, GIT_BASE_URL, or GitHub)',
     )
     .action(build);
 }
@@ -60,7 +60,7 @@ async function build(repository: string, branchName: string, options: DataOption
         if (interrupted.signal.aborted) await runtime.abortBuild(container);
       }
     },
-    options.gitBaseUrl,
+    options.gitBaseUrl ?? machine.stack?.gitBaseUrl,
   );
 }
 
