@@ -65,7 +65,7 @@ export function serviceEnvironment(
     LOG_LEVEL: settings.logLevel,
     GITHUB_WEBHOOK_SECRET: service === 'webhook' ? settings.webhookSecret : '',
     DATABASE_ADMIN_URL: service === 'worker' ? settings.databaseAdminUrl : '',
-    // glibc keeps a heap for each of Temporal's many threads: two save a tenth of the worker's memory and cost nothing measurable.
+    // glibc keeps a heap for each of Temporal's many threads: two save 10–25 MB of the worker's memory.
     MALLOC_ARENA_MAX: base.MALLOC_ARENA_MAX ?? '2',
     // Told to stop, the worker of `tekton up` stops the apps too.
     TEKTON_STOP_APPS: service === 'worker' ? '1' : undefined,
