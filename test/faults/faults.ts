@@ -8,7 +8,6 @@ import { previewWorkflowId } from '../../src/domain/preview.ts';
 import { containerPaths } from '../../src/runtime/local/paths.ts';
 import type { ContainerFile } from '../../src/runtime/local/record.ts';
 import type { ServiceName } from '../../src/stack/record.ts';
-import { isPolled } from '../../src/stack/temporal.ts';
 import { type PreviewStatus, statusQuery, taskQueue } from '../../src/workflows/messages.ts';
 import type { Files } from '../support/git-house.ts';
 import type { PullRequest, RealStack } from '../support/real-stack.ts';
@@ -36,14 +35,23 @@ export async function backAgain(rig: RealStack, name: ServiceName, killed: numbe
     seconds,
   );
   if (name !== 'worker') return;
-  const { temporalAddress, temporalNamespace } = rig.stack.record;
-  // `isPolled` forgives a second; a worker takes longer than that before it polls, the dead one's last poll must not count.
-  const since = Date.now() + 1000;
   await waitUntil(
-    () => isPolled(temporalAddress, temporalNamespace, taskQueue, since).catch(() => false),
+    async () => (await pollers(rig)).some((identity) => identity.startsWith(`${service?.pid}@`)),
     () => `the worker (pid ${service?.pid}) runs again but never polled`,
     seconds,
   );
+}
+
+/** Who polls for workflow tasks, `pid@machine`; none while Temporal does not answer. */
+async function pollers(rig: RealStack): Promise<string[]> {
+  const ask = () =>
+    rig.temporal.connection.workflowService.describeTaskQueue({
+      namespace: rig.stack.record.temporalNamespace,
+      taskQueue: { name: taskQueue },
+      taskQueueType: 1,
+    });
+  const told = await rig.temporal.connection.withDeadline(Date.now() + 2000, ask).catch(() => undefined);
+  return (told?.pollers ?? []).map(({ identity }) => identity ?? '');
 }
 
 /** Waits until `is` holds; fails with what `otherwise` tells. */
