@@ -20,29 +20,31 @@ const told = (action: string, digit: string, second: number): PullRequestState =
   updatedAt: at(second),
   fork: false,
 });
-const after = (...tellings: PullRequestState[]) =>
+const desiredAfter = (...tellings: PullRequestState[]) =>
   tellings.reduce((desired, telling) => applyPullRequest(desired, telling).desired, nothingDesired);
 
 describe('the reducer', () => {
   it('takes what is newer and leaves what is older', () => {
-    expect(after(told('opened', 'a', 1), told('synchronize', 'b', 3), told('synchronize', 'c', 2)).sha).toBe(sha('b'));
+    expect(desiredAfter(told('opened', 'a', 1), told('synchronize', 'b', 3), told('synchronize', 'c', 2)).sha).toBe(
+      sha('b'),
+    );
   });
 
   it('asks GitHub about a late message that contradicts what is known', () => {
-    const desired = after(told('opened', 'a', 5));
+    const desired = desiredAfter(told('opened', 'a', 5));
     expect(applyPullRequest(desired, told('synchronize', 'b', 4))).toMatchObject({ changed: false, ask: true });
     expect(applyPullRequest(desired, told('opened', 'a', 5))).toMatchObject({ changed: false, ask: false });
   });
 
   it('lets a close act at once on a tie, and an open not undo it', () => {
-    const desired = after(told('opened', 'a', 5), told('closed', 'a', 5));
+    const desired = desiredAfter(told('opened', 'a', 5), told('closed', 'a', 5));
     expect(desired.open).toBe(false);
     expect(applyPullRequest(desired, told('reopened', 'a', 5))).toMatchObject({ changed: false, ask: true });
     expect(applyPullRequest(desired, { ...told('truth', 'a', 5), open: true }).desired.open).toBe(true);
   });
 
   it('takes a pushed tie, and asks', () => {
-    const reduced = applyPullRequest(after(told('opened', 'a', 5)), told('synchronize', 'b', 5));
+    const reduced = applyPullRequest(desiredAfter(told('opened', 'a', 5)), told('synchronize', 'b', 5));
     expect(reduced).toMatchObject({ desired: { sha: sha('b') }, changed: true, ask: true });
   });
 
@@ -63,14 +65,18 @@ describe('the reducer', () => {
           .map((state) => ({ state, rank: order.next().value as number }))
           .sort((a, b) => a.rank - b.rank);
         const delivered = [...shuffled, ...shuffled].map(({ state }) => state);
-        expect(after(...delivered)).toMatchObject({ open: newest.open, sha: newest.sha, updatedAt: newest.updatedAt });
+        expect(desiredAfter(...delivered)).toMatchObject({
+          open: newest.open,
+          sha: newest.sha,
+          updatedAt: newest.updatedAt,
+        });
       }),
     );
   });
 });
 
 describe('destroyed by hand', () => {
-  const held = applyDestroy(after(told('opened', 'a', 1)), false);
+  const held = applyDestroy(desiredAfter(told('opened', 'a', 1)), false);
 
   it('an open pull request is held down', () => {
     expect(held).toMatchObject({ open: true, heldDown: true });
@@ -97,7 +103,7 @@ describe('destroyed by hand', () => {
 });
 
 describe('an attempt', () => {
-  const desired = after(told('opened', 'a', 1));
+  const desired = desiredAfter(told('opened', 'a', 1));
   it.each([
     ['is wanted at first', desired, undefined, true],
     ['is not made twice', desired, { sha: sha('a'), redeploys: 0 }, false],
@@ -109,6 +115,6 @@ describe('an attempt', () => {
       { sha: '', redeploys: 1 },
       false,
     ],
-    ['is not wanted of what is closed', after(told('closed', 'a', 1)), undefined, false],
+    ['is not wanted of what is closed', desiredAfter(told('closed', 'a', 1)), undefined, false],
   ])('%s', (_what, wish, last, wanted) => expect(attemptWanted(wish, last)).toBe(wanted));
 });
