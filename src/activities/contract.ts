@@ -95,11 +95,11 @@ export interface CommentState {
 
 /** On `tekton`: what needs Temporal or GitHub, not the host. */
 export interface GitHubActivities {
-  /** How the last closed run of this workflow id ended, if there was one within retention. */
-  readPreviousRun(input: {
+  /** What is known besides the message: how the last run of this pull request ended, and whether GitHub can be asked at all. */
+  readBackground(input: {
     workflowId: string;
     runId: string;
-  }): Promise<{ updatedAt: string; open: boolean } | undefined>;
+  }): Promise<{ previousRun?: { updatedAt: string; open: boolean }; github: boolean }>;
   /** GitHub's own word, or why there is none. `unavailable` without credentials. An error is never read as closed. */
   readPullRequest(input: { owner: string; repo: string; number: number }): Promise<PullRequestTruth>;
   /** Creates or edits the one comment; gives its id for the next time. `undefined` without credentials. */

@@ -1,8 +1,8 @@
 /** `tekton worker`: configuration → activities → Temporal workers, one a task queue. */
 import { DefaultLogger, NativeConnection, Runtime, Worker, type WorkerOptions } from '@temporalio/worker';
 import { type Logger, pino } from 'pino';
+import { backgroundActivities } from '../activities/background.ts';
 import { githubActivities } from '../activities/github.ts';
-import { previousRunActivities } from '../activities/previous-run.ts';
 import { type Config, printableConfig, readConfig } from '../config.ts';
 import { createGitHub } from '../github/github.ts';
 import { type Environment, lazyTemporal, type Temporal, temporalOptions } from '../temporal/connection.ts';
@@ -84,7 +84,7 @@ export async function createWorkers({ config, connection, namespace, host, githu
       ...common,
       taskQueue,
       workflowBundle: await workflowBundle(),
-      activities: { ...githubActivities({ github }), ...previousRunActivities() },
+      activities: { ...githubActivities({ github }), ...backgroundActivities({ github }) },
     }),
     Worker.create({ ...common, taskQueue: hostTaskQueue(config.host), activities: { ...host.activities } }),
     Worker.create({ ...common, taskQueue: buildTaskQueue(config.host), activities: { ...host.buildActivities } }),

@@ -61,13 +61,15 @@ export interface PreviewState {
   stands: boolean;
   /** The end of an earlier run of this pull request was looked up. */
   acquainted: boolean;
+  /** The services have credentials for GitHub, as far as is known. */
+  github: boolean;
   /** GitHub should be asked. */
   ask: boolean;
   /** GitHub is being asked. */
   asking?: boolean;
   /** Times in a row that GitHub did not find the pull request. */
   missing: number;
-  comment: { wanted?: string; posted?: string; id?: number; off?: boolean };
+  comment: { wanted?: string; posted?: string; id?: number };
   steps: StepStatus[];
   story: { at: string; text: string }[];
 }
@@ -91,6 +93,7 @@ export function freshState(input: PreviewInput, candidate: string): PreviewState
     retired: [],
     stands: false,
     acquainted: false,
+    github: true,
     ask: input.source.number !== undefined,
     missing: 0,
     comment: {},

@@ -70,7 +70,10 @@ export async function previewWorkflow(input: PreviewInput): Promise<PreviewResul
   showAttributes(s);
 
   const background = new CancellationScope();
-  const keepers = background.run(() => Promise.all([keepTruth(s, activities), keepComment(s, activities)]));
+  const keepers = background.run(async () => {
+    await acquaint(s, activities);
+    await Promise.all([keepTruth(s, activities), keepComment(s, activities)]);
+  });
   keepers.catch(() => undefined);
 
   try {
@@ -88,7 +91,7 @@ export async function previewWorkflow(input: PreviewInput): Promise<PreviewResul
       else {
         await condition(allHandlersFinished);
         if (nextGoal(s) !== 'finish') continue;
-        await condition(() => s.comment.off === true || s.comment.wanted === s.comment.posted, '1 minute', {
+        await condition(() => hasCommented(s), '1 minute', {
           summary: 'for the last comment',
         });
         if (nextGoal(s) !== 'finish') continue;
@@ -124,7 +127,12 @@ function nextGoal(s: PreviewState): Goal {
 
 /** Nothing is under way that a new run would not know of. */
 function isQuiet(s: PreviewState): boolean {
-  return s.retired.length === 0 && !s.asking && (s.comment.off === true || s.comment.wanted === s.comment.posted);
+  return s.retired.length === 0 && !s.asking && hasCommented(s);
+}
+
+/** Nothing is left to say in the comment, or there is nobody to say it to. */
+function hasCommented(s: PreviewState): boolean {
+  return !s.github || s.comment.wanted === s.comment.posted;
 }
 
 /** Waits until there is something to do: a message, a drain's end, a retry's time. */
@@ -143,7 +151,7 @@ function listen(s: PreviewState): void {
   setHandler(pullRequestSignal, (event) => hear(s, event));
   setHandler(resyncSignal, () => {
     s.ask = s.source.number !== undefined;
-    s.comment.off = false;
+    s.github = true;
   });
   setHandler(placeSignal, (notice) => {
     if (notice.container !== s.current?.ref.container) return;
@@ -218,7 +226,7 @@ async function attempt(s: PreviewState, activities: Activities): Promise<void> {
   let ended = false;
   const work = scope
     .run(async () => {
-      if (!(await introduce(s, activities))) return;
+      await introduce(s, activities);
       await resolveHead(s, activities, (sha) => {
         goal.sha = sha;
       });
@@ -277,32 +285,17 @@ function settle(s: PreviewState): void {
   else enter(s, 'queued');
 }
 
-/** Claims the slug, so that the address shows progress from the first second. False: an earlier run had ended later than this. */
-async function introduce(s: PreviewState, { host, github }: Activities): Promise<boolean> {
+/** Claims the slug, so that the address shows progress from the first second. */
+async function introduce(s: PreviewState, { host }: Activities): Promise<void> {
   enterOnTheWay(s, 'building');
+  if (s.url) return;
+  s.stands = true;
   const { workflowId, source } = s;
-  const lookBack = s.acquainted
-    ? undefined
-    : github.readPreviousRun({ workflowId, runId: workflowInfo().runId }).catch(() => undefined);
-  if (!s.url) {
-    s.stands = true;
-    const claimed = await host.claimSlug({
-      workflowId,
-      source,
-      candidate: candidateSlug(source, s.chosenSlug),
-      fork: s.desired.fork,
-    });
-    s.slug = claimed.slug;
-    s.url = claimed.url;
-    showAttributes(s);
-  }
-  const previous = await lookBack;
-  s.acquainted = true;
-  const stale = previous && !previous.open && s.desired.redeploys === 0 && s.desired.updatedAt <= previous.updatedAt;
-  if (!stale) return true;
-  s.desired = { ...s.desired, open: false, updatedAt: previous.updatedAt };
-  tell(s, 'an earlier run knows that the pull request was closed later than this message');
-  return false;
+  const candidate = candidateSlug(source, s.chosenSlug);
+  const { slug, url } = await host.claimSlug({ workflowId, source, candidate, fork: s.desired.fork });
+  s.slug = slug;
+  s.url = url;
+  showAttributes(s);
 }
 
 /** The commit to deploy: a branch's head is read from git, a pull request's was told by GitHub. */
@@ -511,7 +504,7 @@ async function untilEmpty(s: PreviewState, { undo }: Activities): Promise<void> 
 /** A fork's commit runs only once somebody has read it. */
 async function awaitApproval(s: PreviewState, activities: Activities): Promise<void> {
   try {
-    if (!(await introduce(s, activities))) return;
+    await introduce(s, activities);
     s.awaiting = s.desired.sha;
     enter(s, 'awaiting-approval');
     tell(
@@ -538,11 +531,31 @@ async function showOnPage(s: PreviewState, { host }: Activities): Promise<void> 
   });
 }
 
+/** Looks once for an earlier run of this pull request: one that was closed later than this run's message ends it. */
+async function acquaint(s: PreviewState, { github }: Activities): Promise<void> {
+  if (s.acquainted || s.source.number === undefined) return;
+  try {
+    const { previousRun, github: known } = await github.readBackground({
+      workflowId: s.workflowId,
+      runId: workflowInfo().runId,
+    });
+    s.github = known;
+    if (previousRun && !previousRun.open && s.desired.redeploys === 0 && s.desired.updatedAt <= previousRun.updatedAt) {
+      s.desired = { ...s.desired, open: false, updatedAt: previousRun.updatedAt };
+      tell(s, 'an earlier run knows that the pull request was closed later than this message');
+    }
+  } catch (error) {
+    if (isCancellation(error)) throw error;
+  }
+  s.acquainted = true;
+}
+
 /** Asks GitHub when a message left a doubt, and on a slow timer; the answer goes the way of every message. */
 async function keepTruth(s: PreviewState, { github }: Activities): Promise<void> {
   const { owner, repo, number } = s.source;
   if (number === undefined) return;
   for (;;) {
+    await condition(() => s.github);
     await condition(() => s.ask, s.missing > 0 ? '1 minute' : truthEvery, { summary: 'until GitHub is asked again' });
     s.ask = false;
     s.asking = true;
@@ -568,7 +581,7 @@ async function keepComment(s: PreviewState, { github }: Activities): Promise<voi
   const { owner, repo, number } = s.source;
   if (number === undefined) return;
   for (;;) {
-    await condition(() => s.comment.wanted !== s.comment.posted && s.comment.off !== true);
+    await condition(() => s.github && s.comment.wanted !== s.comment.posted);
     const wanted = s.comment.wanted as string;
     const state = JSON.parse(wanted) as CommentState;
     try {
@@ -581,7 +594,6 @@ async function keepComment(s: PreviewState, { github }: Activities): Promise<voi
         state,
       });
       s.comment.id = commentId;
-      s.comment.off = commentId === undefined;
     } catch (error) {
       if (isCancellation(error)) throw error;
     }

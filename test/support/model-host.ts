@@ -55,6 +55,8 @@ export interface ModelHost {
   comments: CommentState[];
   /** GitHub's truth; unavailable unless a test says otherwise. */
   truth: (number: number) => PullRequestTruth;
+  /** How an earlier run ended, if there was one. */
+  previousRun?: { open: boolean; updatedAt: string };
   metaOf: (sha: string) => PreviewMeta;
   /** Called as a step begins; may throw, or wait (until released or cancelled). */
   before: (name: ActivityName, sha: string | undefined, arg: unknown) => Promise<void> | void;
@@ -178,8 +180,8 @@ export function createModelHost(): ModelHost {
         .filter(([, c]) => c.owner === workflowId)
         .map(([name]) => ({ kind: 'container' as const, name }));
     },
-    async readPreviousRun() {
-      return undefined;
+    async readBackground() {
+      return { github: true, previousRun: host.previousRun };
     },
     async readPullRequest({ number }) {
       return host.truth(number);

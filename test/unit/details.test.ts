@@ -25,6 +25,7 @@ const state: PreviewState = {
   retired: [],
   stands: true,
   acquainted: true,
+  github: true,
   ask: false,
   missing: 0,
   comment: {},

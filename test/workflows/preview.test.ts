@@ -45,7 +45,7 @@ describe('a pull request', () => {
       await preview.send('opened', a);
       await preview.until('live', (s) => s.phase === 'live');
       // Hostnames are claimed while the slot is allocated; the rest is one after the other.
-      const besides = /readPullRequest|upsertComment|readPreviousRun|claimHostnames/;
+      const besides = /readPullRequest|upsertComment|readBackground|claimHostnames/;
       const steps = host.journal.map((line) => line.split(' ')[0] ?? '').filter((name) => !besides.test(name));
       expect(steps).toEqual([
         'claimSlug',
@@ -208,6 +208,14 @@ describe('a newer message', () => {
       );
       expect(status).toMatchObject({ phase: 'live', servedSha: b });
       expect(host.journal.filter((line) => line.startsWith('buildClosure')).length).toBe(builds);
+    }));
+
+  it('that is older than the close an earlier run knows of starts nothing that stays', () =>
+    rig.withHost(async (host, preview) => {
+      host.previousRun = { open: false, updatedAt: '2027-01-01T00:00:00Z' };
+      await preview.send('opened', a);
+      await preview.until('gone', (s) => s.phase === 'gone' && !s.desired.open);
+      expect([host.containers.size, host.slots.size, host.routes.size, host.hostnames.size]).toEqual([0, 0, 0, 0]);
     }));
 
   it('that is a tie is settled by GitHub', () =>
