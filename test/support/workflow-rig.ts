@@ -32,7 +32,7 @@ const hostName = 'test';
 export interface WorkflowRig {
   withHost<T>(
     test: (host: ModelHost, preview: PreviewDriver, env: TestWorkflowEnvironment) => Promise<T>,
-    options?: { server?: 'time-skipping' | 'suggests continue-as-new' },
+    options?: { server?: 'time-skipping' | 'local' | 'suggests continue-as-new' },
   ): Promise<T>;
 }
 
@@ -54,7 +54,8 @@ export async function startWorkflowRig(): Promise<WorkflowRig> {
   return {
     withHost: async (test, { server = 'time-skipping' } = {}) => {
       // A server a test: it skips time only while nothing is pending, and a workflow ended in the middle of an activity keeps it from that.
-      const env = server === 'time-skipping' ? await startTimeSkipping() : await startSuggesting();
+      const env =
+        server === 'time-skipping' ? await startTimeSkipping() : await startLocal(server === 'local' ? 4096 : 60);
       const host = createModelHost();
       const workers = await startWorkers(env.nativeConnection, host, bundle);
       const preview = drivePreview(env);
@@ -71,10 +72,10 @@ export async function startWorkflowRig(): Promise<WorkflowRig> {
   };
 }
 
-/** A development server that suggests continue-as-new after very few events. */
-async function startSuggesting(): Promise<TestWorkflowEnvironment> {
+/** A development server, which keeps real time; it suggests continue-as-new after so many events. */
+async function startLocal(suggestAfter: number): Promise<TestWorkflowEnvironment> {
   const { path } = await resolveComponent('temporal');
-  const extraArgs = ['--dynamic-config-value', 'limit.historyCount.suggestContinueAsNew=60'];
+  const extraArgs = ['--dynamic-config-value', `limit.historyCount.suggestContinueAsNew=${suggestAfter}`];
   return TestWorkflowEnvironment.createLocal({
     server: {
       executable: { type: 'existing-path', path },
