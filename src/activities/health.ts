@@ -43,6 +43,8 @@ export function healthActivities(deps: HealthDeps): Pick<HostActivities, 'probeC
       const { port, path } = healthTarget(meta);
       const deadline = performance.now() + meta.healthCheck.timeoutSeconds * 1000;
 
+      // A look that our own deadline cut short says nothing: the answer before it does.
+      let answered: string | undefined;
       for (const pause of pauses()) {
         const upstreams = await runtime.upstreams(container, ports);
         const silent = ports.filter((one) => !upstreams.some((up) => up.port === one));
@@ -56,6 +58,8 @@ export function healthActivities(deps: HealthDeps): Pick<HostActivities, 'probeC
           });
           if (answer.status !== undefined && answer.status < 500) return { upstreams };
           seen = `GET ${path} on port ${port} ${answer.status === undefined ? `got no answer (${answer.error})` : `answered ${answer.status}`}`;
+          if (answer.status !== undefined) answered = seen;
+          else if (answer.error === 'timeout' && performance.now() >= deadline) seen = answered ?? seen;
         }
         progress(`waiting: ${seen}`);
         await failWhenHopeless(container, seen);

@@ -344,12 +344,14 @@ async function deploy(s: PreviewState, activities: Activities): Promise<void> {
     enterOnTheWay(s, 'starting');
     saga.add('release slot', () => undo.releaseSlot({ container }));
     const purpose = previous ? 'update' : 'new';
-    const [slot, hosts] = await Promise.all([
-      step(s, 'allocateSlot', 'allocate slot', () => waiting.allocateSlot({ container, owner: s.workflowId, purpose })),
-      step(s, 'claimHostnames', 'claim hostnames', () =>
-        host.claimHostnames({ preview, prefixes: meta.extraHosts.map((extra) => extra.prefix) }),
-      ),
-    ]);
+    const prefixes = meta.extraHosts.map((extra) => extra.prefix);
+    const [slot, hosts] = await together(
+      () =>
+        step(s, 'allocateSlot', 'allocate slot', () =>
+          waiting.allocateSlot({ container, owner: s.workflowId, purpose }),
+        ),
+      () => step(s, 'claimHostnames', 'claim hostnames', () => host.claimHostnames({ preview, prefixes })),
+    );
     deployment.slot = slot;
 
     saga.add('destroy container', () => undo.destroyContainer({ preview, container }));
@@ -411,6 +413,20 @@ async function ensureDatabase(s: PreviewState, { host, undo }: Activities, saga:
   const { database } = await step(s, 'createDatabase', 'create database', () => host.createDatabase({ preview }));
   s.database = database;
   return database;
+}
+
+/** Two steps at once. When one fails the other is cancelled, and has ended before this throws: an undo must not overtake its step. */
+async function together<A, B>(one: () => Promise<A>, other: () => Promise<B>): Promise<[A, B]> {
+  const scope = new CancellationScope();
+  let failed: { reason: unknown } | undefined;
+  const cancelOther = (reason: unknown) => {
+    failed ??= { reason };
+    scope.cancel();
+    throw reason;
+  };
+  const [a, b] = await scope.run(() => Promise.allSettled([one().catch(cancelOther), other().catch(cancelOther)]));
+  if (a.status === 'rejected' || b.status === 'rejected') throw failed?.reason;
+  return [a.value, b.value];
 }
 
 /** Shows a step while it runs. */

@@ -32,8 +32,9 @@ const hostName = 'test';
 export interface WorkflowRig {
   withHost<T>(
     test: (host: ModelHost, preview: PreviewDriver, env: TestWorkflowEnvironment) => Promise<T>,
-    options?: { server?: 'time-skipping' | 'local' | 'suggests continue-as-new' },
+    options?: { server?: keyof typeof startServer },
   ): Promise<T>;
+  close(): Promise<void>;
 }
 
 let installed = false;
@@ -52,10 +53,8 @@ export async function startWorkflowRig(): Promise<WorkflowRig> {
     logger: { log() {}, trace() {}, debug() {}, info() {}, warn() {}, error: console.error },
   });
   return {
-    withHost: async (test, { server = 'time-skipping' } = {}) => {
-      // A server a test: it skips time only while nothing is pending, and a workflow ended in the middle of an activity keeps it from that.
-      const env =
-        server === 'time-skipping' ? await startTimeSkipping() : await startLocal(server === 'local' ? 4096 : 60);
+    withHost: async (test, { server = 'local' } = {}) => {
+      const env = await startServer[server]();
       const host = createModelHost();
       const workers = await startWorkers(env.nativeConnection, host, bundle);
       const preview = drivePreview(env);
@@ -65,12 +64,31 @@ export async function startWorkflowRig(): Promise<WorkflowRig> {
         return result;
       } finally {
         await preview.end().finally(() => workers.stop());
-        await env.teardown();
+        if (env !== (await shared)) await env.teardown();
         await replayAll(preview.histories, bundle);
       }
     },
+    close: async () => {
+      await (await shared)?.teardown();
+      shared = undefined;
+    },
   };
 }
+
+let shared: Promise<TestWorkflowEnvironment> | undefined;
+
+/**
+ * One real server serves a file's tests. The time-skipping one is each test's own: a workflow ended in the middle of an activity
+ * keeps it from skipping; and it refuses to cancel an activity that has just ended, which a real server takes.
+ */
+const startServer = {
+  local: () => {
+    shared ??= startLocal(4096);
+    return shared;
+  },
+  'time-skipping': () => startTimeSkipping(),
+  'suggests continue-as-new': () => startLocal(60),
+};
 
 /** A development server, which keeps real time; it suggests continue-as-new after so many events. */
 async function startLocal(suggestAfter: number): Promise<TestWorkflowEnvironment> {

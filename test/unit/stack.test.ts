@@ -90,6 +90,7 @@ describe('what worker and webhook are told', () => {
       PATH: '/bin',
       GITHUB_TOKEN: 'token',
       GIT_BASE_URL: '/repos',
+      MALLOC_ARENA_MAX: '2',
       PREVIEW_DOMAIN: 'preview.localhost',
       ALLOWED_REPOS: '*',
       TEKTON_RUNTIME: 'local',

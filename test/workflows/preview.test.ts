@@ -1,4 +1,4 @@
-import { beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { failure } from '../../src/activities/failure.ts';
 import { approveUpdate, destroyUpdate, redeployUpdate, resyncSignal } from '../../src/workflows/messages.ts';
 import { gate, plainMeta, refuseForks } from '../support/model-host.ts';
@@ -12,6 +12,10 @@ let rig: WorkflowRig;
 beforeAll(async () => {
   rig = await startWorkflowRig();
 });
+afterAll(() => rig?.close());
+
+/** For tests in which minutes or hours go by. */
+const skippingTime = { server: 'time-skipping' } as const;
 
 describe('a pull request', () => {
   it('is opened, pushed to and closed', () =>
@@ -37,7 +41,7 @@ describe('a pull request', () => {
       expect(await preview.handle.result()).toMatchObject({ phase: 'gone', open: false });
       expect([host.containers.size, host.slots.size, host.routes.size, host.hostnames.size]).toEqual([0, 0, 0, 0]);
       expect(host.comments.at(-1)).toMatchObject({ phase: 'gone' });
-    }));
+    }, skippingTime));
 
   it('runs its steps in the order the design tells', () =>
     rig.withHost(async (host, preview) => {
@@ -98,7 +102,9 @@ describe('a pull request', () => {
       const failed = await preview.until('failed', (s) => s.phase === 'failed');
       expect(failed.reason).toMatchObject({ type: 'Unhealthy', next: expect.stringContaining('tekton preview logs') });
       expect([host.containers.size, host.slots.size, host.routes.size, host.databases.size]).toEqual([0, 0, 0, 0]);
-      expect(host.pages.at(-1)).toMatchObject({ phase: 'failed', reason: 'port 3000 is not listening' });
+      await expect
+        .poll(() => host.pages.at(-1))
+        .toMatchObject({ phase: 'failed', reason: 'port 3000 is not listening' });
     }));
 
   it('puts the previous route back when the public probe fails', () =>
@@ -242,7 +248,7 @@ describe('GitHub', () => {
       await env.sleep('3 hours');
       expect(await preview.status()).toMatchObject({ phase: 'live', servedSha: a });
       expect(host.containers.size).toBe(1);
-    }));
+    }, skippingTime));
 
   it('tells of a close whose webhook was lost', () =>
     rig.withHost(async (host, preview) => {
@@ -253,7 +259,7 @@ describe('GitHub', () => {
         state: { open: false, sha: a, updatedAt: `${opened.updatedAt}9`, fork: false, action: 'truth' },
       });
       expect(await preview.handle.result()).toMatchObject({ phase: 'gone' });
-    }));
+    }, skippingTime));
 
   it('has to answer 404 twice', () =>
     rig.withHost(async (host, preview) => {
@@ -266,7 +272,7 @@ describe('GitHub', () => {
       };
       await preview.handle.result();
       expect(asked).toBe(2);
-    }));
+    }, skippingTime));
 });
 
 describe('by hand', () => {
@@ -286,7 +292,7 @@ describe('by hand', () => {
 
       await preview.send('synchronize', b, { updatedAt: `${opened.updatedAt}2` });
       await preview.until('live with b', (s) => s.servedSha === b);
-    }));
+    }, skippingTime));
 
   it('redeploy brings the same commit up beside the old', () =>
     rig.withHost(async (host, preview) => {
@@ -324,7 +330,7 @@ describe('by hand', () => {
       await env.sleep('11 seconds');
       await preview.until('drained', (s) => s.deployments.length === 1);
       await expect.poll(() => host.databases.size).toBe(0);
-    }));
+    }, skippingTime));
 });
 
 describe('a fork', () => {
@@ -370,7 +376,7 @@ describe('an undo that does not get through', () => {
       broken = false;
       expect(await preview.handle.result()).toMatchObject({ phase: 'gone' });
       expect(host.containers.size).toBe(0);
-    }));
+    }, skippingTime));
 
   it('is found by reading the inventory back', () =>
     rig.withHost(async (host, preview) => {
@@ -396,5 +402,5 @@ describe('a failure that may pass', () => {
       broken = false;
       await env.sleep('2 minutes');
       await preview.until('live', (s) => s.phase === 'live');
-    }));
+    }, skippingTime));
 });
