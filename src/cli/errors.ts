@@ -25,7 +25,14 @@ export interface Explanation {
 }
 
 // gRPC's numbers; importing @grpc/grpc-js for three constants would cost `tekton --help` its speed.
-const grpc = { deadlineExceeded: 4, notFound: 5, failedPrecondition: 9, unavailable: 14, unauthenticated: 16 };
+const grpc = {
+  cancelled: 1,
+  deadlineExceeded: 4,
+  notFound: 5,
+  failedPrecondition: 9,
+  unavailable: 14,
+  unauthenticated: 16,
+};
 
 /** The worker did not answer a query or an update. */
 export const workerSilent = {
@@ -91,7 +98,9 @@ export function explainError(error: unknown): Explanation {
 export function isSilentWorker(error: unknown): boolean {
   return causes(error).some(
     (e) =>
+      // On a busy machine the call's own limit ends it before the server's answer that nobody polls.
       e.code === grpc.deadlineExceeded ||
+      e.code === grpc.cancelled ||
       (e.code === grpc.failedPrecondition && /worker may be down|no poller/i.test(e.message ?? '')) ||
       /no poller seen for task queue/i.test(e.message ?? ''),
   );

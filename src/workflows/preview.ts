@@ -60,6 +60,8 @@ import { Saga, type Undo, type UndoWatcher, untilDone } from './saga.ts';
 const drainMs = 10_000;
 /** How often GitHub is asked without cause: webhooks are hints, and hints get lost. */
 const truthEvery = '30 minutes';
+/** How long a preview that is gone stays to hear what was sent before its close. */
+const lingerFor = '10 seconds';
 /** A failure that may pass is tried again after a minute, then two, at most half an hour. */
 const retryAfterMs = (failuresInARow: number) => Math.min(60_000 * 2 ** (failuresInARow - 1), 30 * 60_000);
 
@@ -94,7 +96,10 @@ export async function previewWorkflow(input: PreviewInput): Promise<PreviewResul
         await condition(() => hasCommented(s), '1 minute', {
           summary: 'for the last comment',
         });
-        if (nextGoal(s) !== 'finish') continue;
+        // A message that was overtaken by the close still finds this run; a later one finds its end in Temporal's visibility store,
+        // which lags behind.
+        if (await condition(() => nextGoal(s) !== 'finish', lingerFor, { summary: 'for messages that were overtaken' }))
+          continue;
         return { phase: 'gone', slug: s.slug, open: false, updatedAt: s.desired.updatedAt };
       }
     }

@@ -59,26 +59,20 @@ export async function benchMemory(): Promise<BenchRow[]> {
   }
 }
 
-/**
- * Aims: a server of 2 GB gives the worker of 200 previews a fifth of its memory; a preview at rest costs the worker a fraction of
- * what the smallest app costs the host (Node: 40 MB); and the webhook, which keeps nothing of a preview, does not grow.
- */
+/** No aims: what is asked for is to know the figures. The ratio to the same processes without previews tells whether they leak. */
 function rows(empty: Memory, full: Memory, seconds: number): BenchRow[] {
   const mb = (bytes: number) => Math.round(bytes / 1024 ** 2);
   const ratio = (service: keyof Memory) => full[service] / empty[service];
   const plain = (name: string, value: number, unit: string): BenchRow => ({ name, value, unit, aim: '', ok: true });
-  const most = (name: string, value: number, unit: string, aim: number): BenchRow => {
-    return { name, value, unit, aim: `≤ ${aim}${unit === '×' ? '' : ` ${unit}`}`, ok: value <= aim };
-  };
   const perPreview = Math.round((full.worker - empty.worker) / 1024 / previews);
   return [
     plain('memory: worker, no preview', mb(empty.worker), 'MB'),
-    most(`memory: worker, ${previews} idle previews`, mb(full.worker), 'MB', 400),
-    most('memory: worker, against none', ratio('worker'), '×', 2),
-    most('memory: worker, for each preview', perPreview, 'KB', 1000),
+    plain(`memory: worker, ${previews} idle previews`, mb(full.worker), 'MB'),
+    plain('memory: worker, against none', ratio('worker'), '×'),
+    plain('memory: worker, for each preview', perPreview, 'KB'),
     plain('memory: webhook, no preview', mb(empty.webhook), 'MB'),
-    most(`memory: webhook, ${previews} idle previews`, mb(full.webhook), 'MB', 200),
-    most('memory: webhook, against none', ratio('webhook'), '×', 1.2),
+    plain(`memory: webhook, ${previews} idle previews`, mb(full.webhook), 'MB'),
+    plain('memory: webhook, against none', ratio('webhook'), '×'),
     plain(`memory: ${previews} previews opened, ${atOnce} at once, in`, Math.round(seconds), 's'),
   ];
 }

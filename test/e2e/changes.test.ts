@@ -179,9 +179,9 @@ describe('messages while something is under way', () => {
     const openedAt = new Date(Date.now() - 60_000);
     await rig.deliver(pr, 'closed', sha, { updatedAt: new Date() });
     await rig.gone(pr);
-    const { runId } = await rig.status(pr);
     await rig.deliver(pr, 'opened', sha, { updatedAt: openedAt });
-    await rig.until(pr, 'gone again', (s) => s.runId !== runId && s.phase === 'gone');
+    await rig.until(pr, 'told', (s) => s.story.some((line) => line.text === 'a stale "opened" was ignored'));
+    expect(await rig.status(pr)).toMatchObject({ phase: 'gone', deployments: [] });
     expect((await rig.visit('late-1')).status).toBe(404);
   });
 });

@@ -171,7 +171,7 @@ describe('a newer message', () => {
       await preview.send('opened', a);
       await preview.until('building', (s) => s.steps.some((step) => step.name === 'buildClosure'));
       await preview.send('closed', a);
-      expect(await preview.handle.result()).toMatchObject({ phase: 'gone' });
+      await preview.until('gone', (s) => s.phase === 'gone');
       expect(host.journal.some((line) => line.startsWith('createContainer'))).toBe(false);
       expect(host.hostnames.size).toBe(0);
       building.open();
@@ -192,7 +192,7 @@ describe('a newer message', () => {
       await preview.send('opened', a);
       await preview.until(during, (s) => s.steps.some((step) => step.name === during));
       await preview.send('closed', a);
-      expect(await preview.handle.result()).toMatchObject({ phase: 'gone' });
+      await preview.until('gone', (s) => s.phase === 'gone');
       expect([host.containers.size, host.slots.size, host.routes.size, host.hostnames.size]).toEqual([0, 0, 0, 0]);
       held.open();
     }),
@@ -221,6 +221,10 @@ describe('a newer message', () => {
       host.previousRun = { open: false, updatedAt: '2027-01-01T00:00:00Z' };
       await preview.send('opened', a);
       await preview.until('gone', (s) => s.phase === 'gone' && !s.desired.open);
+      // A message that the close has overtaken still finds the same run.
+      await preview.send('synchronize', b);
+      await preview.until('told', (s) => s.story.at(-1)?.text.includes('stale') === true);
+      expect(await preview.status()).toMatchObject({ phase: 'gone' });
       expect([host.containers.size, host.slots.size, host.routes.size, host.hostnames.size]).toEqual([0, 0, 0, 0]);
     }));
 
@@ -355,7 +359,7 @@ describe('a fork', () => {
       const failed = await preview.until('failed', (s) => s.phase === 'failed');
       expect(failed.reason?.type).toBe('ForkRefused');
       await preview.send('closed', a, { fork: true });
-      expect(await preview.handle.result()).toMatchObject({ phase: 'gone' });
+      await preview.until('gone', (s) => s.phase === 'gone');
     }));
 });
 
@@ -384,7 +388,7 @@ describe('an undo that does not get through', () => {
       await preview.until('live', (s) => s.phase === 'live');
       host.containers.set('pstray', { owner: preview.workflowId, sha: a });
       await preview.send('closed', a);
-      await preview.handle.result();
+      await preview.until('gone', (s) => s.phase === 'gone');
       expect(host.containers.size).toBe(0);
     }));
 });
