@@ -23,8 +23,14 @@ export interface Progress {
   ): Promise<void>;
   /** A step that begins or ends. Ignored when the preview has no page: it is live, or on its way out. */
   step(step: ProgressStep & { label: string }): Promise<void>;
-  /** Where the preview stands; the steps stay unless the commit is another one. Makes the page when there is none. */
-  phase(state: { label: string; phase: Phase; sha?: string; reason?: string }): Promise<void>;
+  /**
+   * Where the preview stands; the steps stay unless the commit is another one. Makes the page when there is none, unless only an
+   * `existing` one is meant.
+   */
+  phase(
+    state: { label: string; phase: Phase; sha?: string; reason?: string },
+    options?: { existing?: boolean },
+  ): Promise<void>;
   /** Shows the preview's page at another of its labels. */
   alias(label: string, slug: string): Promise<void>;
   read(label: string): Promise<ProgressState | undefined>;
@@ -70,8 +76,9 @@ export function createProgress(layout: Pick<HostLayout, 'progress'>, now: () => 
 
     step: ({ label, ...step }) => change(label, (old) => old && { ...old, steps: withStep(old.steps, step) }),
 
-    phase: ({ label, phase, sha, reason }) =>
+    phase: ({ label, phase, sha, reason }, options = {}) =>
       change(label, (old) => {
+        if (!old && options.existing) return undefined;
         const same = sha === undefined || old?.sha === undefined || old.sha === sha;
         return { label, url: old?.url, sha: sha ?? old?.sha, phase, reason, steps: same ? (old?.steps ?? []) : [] };
       }),

@@ -34,8 +34,8 @@ export function progressObserver(progress: Progress): StepObserver {
       if (!about) return;
       const { label, sha, title, phase } = about;
       inOrder(label, async () => {
-        if (!(await progress.read(label))) return;
-        await progress.phase({ label, phase, sha });
+        // A page that has been removed stays so: the preview is live, or on its way out.
+        await progress.phase({ label, phase, sha }, { existing: true });
         await progress.step({ label, name: activity, title, state: 'running', at: new Date().toISOString() });
       });
     },

@@ -84,6 +84,7 @@ describe('on the host', () => {
 
   test('a step of a preview that has no page makes none', async () => {
     await progress.step({ ...step, state: 'running' });
+    await progress.phase({ label: 'shop-42', phase: 'starting' }, { existing: true });
     await expect(page()).rejects.toThrow('ENOENT');
   });
 
