@@ -140,6 +140,8 @@ export async function awaitApproval(s: PreviewState, activities: Activities): Pr
   try {
     await introduce(s, activities);
     s.awaiting = s.desired.sha;
+    // What was to be tried again was another commit; this one waits for a person, not for a time.
+    s.retryAt = undefined;
     enter(s, 'awaiting-approval');
     tell(
       s,

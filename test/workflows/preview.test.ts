@@ -1,3 +1,4 @@
+import { ApplicationFailure } from '@temporalio/common';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { failure } from '../../src/activities/failure.ts';
 import { approveUpdate, destroyUpdate, redeployUpdate, resyncSignal } from '../../src/workflows/messages.ts';
@@ -351,6 +352,22 @@ describe('a fork', () => {
       const waits = await preview.until('awaiting approval again', (s) => s.phase === 'awaiting-approval');
       expect(waits.servedSha).toBe(a);
     }));
+
+  it('that is pushed to while a failed commit was to be tried again waits quietly', () =>
+    rig.withHost(async (host, preview, env) => {
+      host.before = (name) => {
+        if (name === 'writeRoute') throw ApplicationFailure.nonRetryable('odd', 'SomethingThatMayPass');
+      };
+      await preview.send('opened', a, { fork: true });
+      await preview.until('awaiting approval', (s) => s.phase === 'awaiting-approval');
+      await preview.handle.executeUpdate(approveUpdate, { args: [{ sha: a }] });
+      await preview.until('failed', (s) => s.lastAttempt?.outcome === 'failed');
+      await preview.send('synchronize', b, { fork: true });
+      await preview.until('awaiting approval of b', (s) => s.phase === 'awaiting-approval' && s.desiredSha === b);
+      const { historyLength } = await preview.handle.describe();
+      await env.sleep('20 minutes');
+      expect((await preview.handle.describe()).historyLength).toBeLessThan(historyLength + 20);
+    }, skippingTime));
 
   it('is refused where the host refuses forks', () =>
     rig.withHost(async (host, preview) => {
